@@ -1,0 +1,1 @@
+"""The shared core: tasks, stages, engines, algorithms, the training loop and the sweep."""

@@ -1,0 +1,181 @@
+"""Frozen configuration of a run, its validation and its identity. Imports no torch.
+
+A run's identity is the hash of its *semantic* fields: what changes the numbers, not where or under
+which preset name it ran. Two figures that share a cell share its run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.staleness import Schedule
+
+LrSchedule = Literal["per_update", "per_round"]
+
+
+class ConfigError(ValueError):
+    """Something the user asked for is not possible; the message is one line: what, where, allowed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """When and how a policy is evaluated."""
+
+    every: int = 16  # updates; always also before the first and after the last
+    prompts: int = 512
+    split: Literal["eval", "tuning"] = "eval"  # tuning: prompts that no figure reports on
+    temperature: float = 0.01
+    max_completion_tokens: int | None = None  # None: as in training
+    samples: int = 8  # completions kept as text, at the last evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """What the policy starts from: the world, the SFT model and the reward model, by size."""
+
+    task: str
+    task_params: Mapping[str, Any] = field(default_factory=dict)
+    model: str  # a size of the task: "0.1m", or a name the task resolves to a hub id
+    params: Mapping[str, Any] = field(default_factory=dict)  # the stages' own hyper-parameters
+    seed: int = 0
+
+    def hash(self) -> str:
+        """Return 12 hex digits that name this configuration."""
+        return digest(asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One cell of a sweep and one seed."""
+
+    stage: StageConfig
+    algorithm: str
+    algorithm_params: Mapping[str, Any] = field(default_factory=dict)
+    schedule: Schedule
+    updates: int
+    prompts_per_batch: int
+    learning_rate: float
+    lr_schedule: LrSchedule = "per_update"
+    temperature: float = 0.7
+    max_completion_tokens: int
+    missing_eos_penalty: float | None = -1.0  # replaces the reward of an unfinished completion
+    max_grad_norm: float | None = None
+    microbatch_rows: int | None = None  # rows per forward and backward; None: all at once
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of computation; training weights: float32
+    evaluation: EvalConfig = field(default_factory=EvalConfig)
+    engine: str = "hf"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run.
+
+        Raises:
+            ConfigError: a number is out of range or N does not divide the updates.
+        """
+        for name in ("updates", "prompts_per_batch", "max_completion_tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}: must be at least 1")
+        if self.learning_rate <= 0 or self.temperature <= 0:
+            raise ConfigError("learning_rate and temperature must be above 0")
+        n = self.schedule.round_length
+        if self.updates % n:
+            allowed = ", ".join(str(d) for d in range(1, self.updates + 1) if self.updates % d == 0)
+            raise ConfigError(
+                f"{self.schedule}: N = {n} does not divide updates = {self.updates}; "
+                f"allowed: {allowed}"
+            )
+        if self.lr_schedule not in ("per_update", "per_round"):
+            raise ConfigError(
+                f"lr_schedule = {self.lr_schedule!r}: allowed are per_update, per_round"
+            )
+
+    def learning_rate_at(self, step: int) -> float:
+        """Return the learning rate of optimiser step ``step`` (0-based): linear decay to 0.
+
+        As in the authors' code the schedule is stepped before the update it serves, so the last
+        step has rate 0. ``per_update`` steps it once per update; ``per_round`` once per generation
+        round, as the authors do, which gives a larger N a smaller budget. They agree at N = 1.
+        """
+        n = self.schedule.round_length if self.lr_schedule == "per_round" else 1
+        return self.learning_rate * (1 - (step // n + 1) * n / self.updates)
+
+    def cell(self) -> dict[str, Any]:
+        """Return all semantic fields but the seed, as plain JSON."""
+        fields = asdict(self)
+        fields["schedule"] = str(self.schedule)
+        del fields["seed"]
+        return fields
+
+    def config_hash(self) -> str:
+        """Return 12 hex digits shared by the seeds of one cell."""
+        return digest(self.cell())
+
+    def run_id(self, weights_digest: str) -> str:
+        """Return the run's identity: cell, seed and the weights it starts from."""
+        return f"{digest([self.cell(), weights_digest])}-s{self.seed}"
+
+    def with_seed(self, seed: int) -> RunConfig:
+        """Return the same cell with another seed."""
+        return replace(self, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How a run is carried out. Of no influence on its numbers, except under ``bounded(S)``."""
+
+    source: Literal["inline", "overlapped"] = "inline"
+    learner_threads: int | None = None  # None: as they are
+    engine_threads: int = 1  # of the engine's own process
+    pin_cores: bool = False  # give learner and engine cores of their own; for a machine not shared
+    start_timeout_s: float = 300.0  # until the engine has its model
+    timeout_s: float = 300.0  # for one batch
+    max_restarts: int = 3  # of the engine, over the run
+    checkpoint_dir: Path | None = None  # where the run is resumed from, if it was interrupted
+    checkpoint_every: int = 16  # updates
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be done.
+
+        Raises:
+            ConfigError: a number is out of range, or there are not enough cores to pin.
+        """
+        if self.source not in ("inline", "overlapped"):
+            raise ConfigError(f"source = {self.source!r}: allowed are inline, overlapped")
+        for name in ("engine_threads", "start_timeout_s", "timeout_s", "checkpoint_every"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} = {getattr(self, name)}: must be above 0")
+        if self.max_restarts < 0:
+            raise ConfigError(f"max_restarts = {self.max_restarts}: must not be negative")
+        if self.learner_threads is not None and self.learner_threads < 1:
+            raise ConfigError(f"learner_threads = {self.learner_threads}: must be at least 1")
+        self.cores()
+
+    def cores(self) -> tuple[list[int] | None, list[int] | None]:
+        """Return the learner's and the engine's cores, or None where they are not pinned.
+
+        Raises:
+            ConfigError: there are not as many as threads are asked for.
+        """
+        if not self.pin_cores or not hasattr(os, "sched_getaffinity"):
+            return None, None
+        available = sorted(os.sched_getaffinity(0))
+        learner = self.learner_threads or 1
+        engine = self.engine_threads if self.source == "overlapped" else 0
+        if learner + engine > len(available):
+            raise ConfigError(
+                f"{learner} learner and {engine} engine threads cannot be pinned: this process "
+                f"may use {len(available)} cores"
+            )
+        return available[:learner], available[learner : learner + engine] or None
+
+
+def digest(value: object) -> str:
+    """Return 12 hex digits of the SHA-256 of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,155 @@
+"""The nouns of the suite, in the order in which data flows through it.
+
+Shape legend: B prompts in a batch, K completions per prompt, R = B * K rows (prompt-major: row
+``b * K + k`` is completion k of prompt b), P prompt tokens (left-padded), T completion tokens
+(right-padded). This module never imports torch at run time, so that plots can read records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A tokenised prompt. ``prompt_id`` is unique within a task, over all of its splits."""
+
+    prompt_id: int
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an engine samples: K completions per prompt, by plain temperature sampling."""
+
+    temperature: float
+    max_completion_tokens: int
+    completions_per_prompt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSnapshot:
+    """An immutable copy of the policy's weights; never live references."""
+
+    policy_version: int
+    state: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollouts:
+    """Prompts, completions and the log-probs under the policy that sampled them.
+
+    ``logprobs`` are the behaviour policy's, at the sampling temperature, and 0 where
+    ``completion_mask`` is 0. The mask is 1 up to and including EOS.
+    """
+
+    policy_version: int
+    prompts: tuple[Prompt, ...]  # B
+    completions_per_prompt: int  # K
+    prompt_tokens: Tensor  # [R, P] int64
+    prompt_mask: Tensor  # [R, P] bool
+    completion_tokens: Tensor  # [R, T] int64
+    completion_mask: Tensor  # [R, T] bool
+    logprobs: Tensor  # [R, T] float32
+    finished: Tensor  # [R] bool: the completion ends with EOS
+    generate_s: float = 0.0
+    transfer: Mapping[str, float] = field(default_factory=dict)  # measured between processes
+
+    def completions(self) -> list[list[int]]:
+        """Return each row's completion without padding (with EOS where it was generated)."""
+        lengths = self.completion_mask.sum(1).tolist()
+        rows = self.completion_tokens.tolist()
+        return [row[:length] for row, length in zip(rows, lengths, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRollouts:
+    """Rollouts with what the frozen models say of them.
+
+    ``rewards`` [R] are the proxy reward model's scores, a missing EOS already penalised.
+    ``ref_logprobs`` [R, T] are the SFT model's at the sampling temperature, or None where the
+    algorithm does not ask for them.
+    """
+
+    rollouts: Rollouts
+    rewards: Tensor  # [R] float32
+    ref_logprobs: Tensor | None = None  # [R, T] float32
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One optimiser step batch as it is stored (table ``steps``)."""
+
+    step: int
+    policy_version: int
+    rollout_version: int
+    staleness: int
+    learning_rate: float
+    loss: float
+    grad_norm: float
+    reward_mean: float
+    finished_fraction: float
+    completion_tokens: int
+    logprob_gap_mean: float  # |behaviour - learner| at the step's start, nats per token
+    wait_s: float
+    generate_s: float
+    score_s: float
+    learn_s: float
+    publish_s: float
+    metrics: Mapping[str, float] = field(default_factory=dict)  # the algorithm's own
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Who did what when (table ``spans``).
+
+    Times are of ``time.perf_counter``, which on Linux all processes of a machine share.
+    ``step`` is the batch for load, generate, wait, score and learn, and the policy version for
+    publish and evaluate.
+    """
+
+    process: str  # learner | engine
+    name: str  # generate | load | wait | score | learn | publish | evaluate | restart
+    start_s: float
+    end_s: float
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvalRecord:
+    """One evaluation of the policy (table ``evals``); every number is over ``win_rate_n`` prompts."""
+
+    step: int
+    episodes: int  # prompts trained on so far
+    completions: int  # completions trained on so far
+    wall_s: float  # training time so far, evaluation excluded
+    win_rate: float
+    win_rate_n: int
+    gold_mean: float
+    reference_gold_mean: float
+    reward_mean: float  # proxy
+    kl_nats: float  # sequence KL(policy || SFT) per completion, Monte Carlo
+    perplexity: float  # under the SFT model, per completion token
+    perplexity_diluted: float  # the paper's: normalised by prompt + completion length
+    completion_tokens_mean: float
+    finished_fraction: float
+    evaluate_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One evaluated completion as text (table ``samples``)."""
+
+    step: int
+    prompt_id: int
+    prompt: str
+    completion: str
+    reference: str
+    gold: float
+    reference_gold: float
+    reward: float

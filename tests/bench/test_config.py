@@ -1,0 +1,67 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.config import ConfigError, RunConfig, StageConfig
+from bench.staleness import ON_POLICY, lag, reuse
+
+CONFIG = RunConfig(
+    stage=StageConfig(task="tldr_tiny", model="0.1m"),
+    algorithm="ppo",
+    schedule=reuse(4),
+    updates=8,
+    prompts_per_batch=4,
+    learning_rate=1.0,
+    max_completion_tokens=5,
+)
+
+
+def test_learning_rate_per_update_decays_linearly_whatever_n():
+    # 1 - (u + 1) / 8
+    expected = [0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0]
+    for schedule in (ON_POLICY, reuse(4), lag(3)):
+        config = replace(CONFIG, schedule=schedule)
+        assert [config.learning_rate_at(u) for u in range(8)] == expected
+
+
+def test_learning_rate_per_round_is_the_authors():
+    # rounds b = 1, 2 of B = 8 / 4 = 2: lr0 * (1 - b / B) = .5, 0
+    config = replace(CONFIG, lr_schedule="per_round")
+    assert [config.learning_rate_at(u) for u in range(8)] == [0.5] * 4 + [0.0] * 4
+
+
+def test_learning_rate_budget_of_256_updates_matches_the_papers_table():
+    # 128 * (1 - N / 256) update-equivalents: 127.5 at N = 1, 112 at 32, 96 at 64
+    for n, budget in ((1, 127.5), (2, 127), (4, 126), (8, 124), (16, 120), (32, 112), (64, 96)):
+        config = replace(CONFIG, schedule=reuse(n), updates=256, lr_schedule="per_round")
+        assert sum(config.learning_rate_at(u) for u in range(256)) == pytest.approx(budget)
+
+
+@given(st.integers(1, 50), st.integers(0, 49))
+def test_both_schedules_are_one_at_n_1(updates, step):
+    config = replace(CONFIG, schedule=reuse(1), updates=updates)
+    per_round = replace(config, lr_schedule="per_round")
+    assert config.learning_rate_at(step) == per_round.learning_rate_at(step)
+
+
+def test_hash_names_the_cell_and_run_id_adds_seed_and_weights():
+    assert CONFIG.config_hash() == CONFIG.with_seed(3).config_hash()
+    assert CONFIG.config_hash() != replace(CONFIG, learning_rate=2.0).config_hash()
+    assert CONFIG.run_id("a") != CONFIG.run_id("b")
+    assert CONFIG.with_seed(3).run_id("a") == CONFIG.run_id("a").replace("-s0", "-s3")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schedule": reuse(3)}, "N = 3 does not divide updates = 8; allowed: 1, 2, 4, 8"),
+        ({"updates": 0}, "updates = 0: must be at least 1"),
+        ({"learning_rate": 0.0}, "learning_rate and temperature must be above 0"),
+        ({"lr_schedule": "cosine"}, "allowed are per_update, per_round"),
+    ],
+)
+def test_config_refuses_what_cannot_run(change, message):
+    with pytest.raises(ConfigError, match=message):
+        replace(CONFIG, **change)
