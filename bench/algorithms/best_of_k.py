@@ -1,0 +1,65 @@
+"""Best-of-K: supervised fine-tuning on the best of K completions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from bench.algorithms.base import Inputs, LossOutput, Minibatch, OldLogprobs, check_params
+from bench.algorithms.functional import as_metrics, best_and_worst, sequence_sum
+
+VARIANTS: dict[str, dict[str, Any]] = {"best_of_2": {"completions_per_prompt": 2}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestOfK:
+    """Maximum likelihood of the completion with the highest reward.
+
+    ``L = mean over prompts of -sum_t log pi_new(y_best)``: summed over the completion's tokens up
+    to EOS, not normalised by length; no reference model, no KL penalty. Of equal rewards the first
+    completion is taken. There are no old log-probs in the loss; ``old_logprobs`` says
+    ``behaviour``, which costs nothing.
+
+    Metrics: logprob_mean (new, nats per completion), reward_gain_mean (the best reward minus the
+    mean of the prompt's K).
+
+    Source: arXiv:2410.18252, section 3.3. No deviation from the authors' code.
+    """
+
+    completions_per_prompt: int = 2
+    epochs: int = 1
+
+    old_logprobs: ClassVar[OldLogprobs] = "behaviour"
+    needs_ref_logprobs: ClassVar[bool] = False
+    needs_values: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Refuse hyper-parameters out of range.
+
+        Raises:
+            ConfigError: says which, and what is allowed.
+        """
+        check_params(self, whole={"completions_per_prompt": 2, "epochs": 1})
+
+    def prepare(self, inputs: Inputs) -> Minibatch:
+        """Return the B best rows with their gain in reward [B]."""
+        rewards = inputs.scored.rewards
+        best, _ = best_and_worst(rewards, self.completions_per_prompt)
+        means = rewards.view(-1, self.completions_per_prompt).mean(1)
+        return Minibatch(
+            rows=best,
+            mask=inputs.scored.rollouts.completion_mask[best],
+            old_logprobs=inputs.old_logprobs[best],
+            targets={"reward_gain": rewards[best] - means},
+        )
+
+    def loss(self, new_logprobs: Tensor, values: Tensor | None, batch: Minibatch) -> LossOutput:
+        """Return the mean over prompts. ``new_logprobs`` is [B, T]."""
+        del values
+        logprob = sequence_sum(new_logprobs, batch.mask).mean()
+        metrics = as_metrics(
+            logprob_mean=logprob, reward_gain_mean=batch.targets["reward_gain"].mean()
+        )
+        return LossOutput(-logprob, metrics)

@@ -1,0 +1,81 @@
+"""Contrastive Policy Gradient: RLOO's gradient as a pairwise regression, without a ratio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bench.algorithms.base import Inputs, LossOutput, Minibatch, OldLogprobs, check_params
+from bench.algorithms.functional import as_metrics, leave_one_out, sequence_sum
+
+VARIANTS: dict[str, dict[str, Any]] = {"copg": {}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copg:
+    """Contrastive policy gradient on whole completions.
+
+    The KL-regularised reward is of the policy that is trained, so it has a gradient::
+
+        R_i = score_i - beta * (sum_t log pi_new - sum_t log pi_ref)
+        L = mean over prompts of 1 / (2 beta K (K - 1)) * sum_{i<j} (R_i - R_j)^2
+
+    Since ``sum_{i<j} (R_i - R_j)^2 = K sum_i (R_i - mean R)^2``, this is the prompt's sample
+    variance of R over ``2 beta``. Its gradient is ``-(1 / K) sum_i A_i grad log pi_new_i`` with
+    A_i the leave-one-out advantage of R: on-policy that of vanilla RLOO with ``kl_coef = beta``.
+    Off-policy its minimiser stays the optimum of the regularised problem, without importance
+    weights. There are no old log-probs in the loss; ``old_logprobs`` says ``behaviour``, which
+    costs nothing.
+
+    Metrics: advantage_std (of R's leave-one-out advantages), kl_ref_mean (new - ref, nats per
+    completion, estimated on the batch's completions).
+
+    Source: arXiv:2406.19185. Deviation: the source draws pairs (K = 2) and does not divide by
+    ``4 beta``; the factor makes learning rates comparable with RLOO's.
+    """
+
+    completions_per_prompt: int = 2
+    epochs: int = 1
+    beta: float = 0.05
+
+    old_logprobs: ClassVar[OldLogprobs] = "behaviour"
+    needs_ref_logprobs: ClassVar[bool] = True
+    needs_values: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Refuse hyper-parameters out of range.
+
+        Raises:
+            ConfigError: says which, and what is allowed.
+        """
+        check_params(self, whole={"completions_per_prompt": 2, "epochs": 1}, positive=("beta",))
+
+    def prepare(self, inputs: Inputs) -> Minibatch:
+        """Return all rows with their scores and summed reference log-probs [R]."""
+        rollouts, ref_logprobs = inputs.scored.rollouts, inputs.scored.ref_logprobs
+        assert ref_logprobs is not None
+        scores = inputs.scored.rewards
+        return Minibatch(
+            rows=torch.arange(len(scores), device=scores.device),
+            mask=rollouts.completion_mask,
+            old_logprobs=inputs.old_logprobs,
+            targets={
+                "scores": scores,
+                "ref_logprobs": sequence_sum(ref_logprobs, rollouts.completion_mask),
+            },
+        )
+
+    def loss(self, new_logprobs: Tensor, values: Tensor | None, batch: Minibatch) -> LossOutput:
+        """Return the mean over prompts. ``new_logprobs`` is [R, T]."""
+        del values
+        kl_ref = sequence_sum(new_logprobs, batch.mask) - batch.targets["ref_logprobs"]
+        rewards = batch.targets["scores"] - self.beta * kl_ref
+        variance = rewards.view(-1, self.completions_per_prompt).var(1, correction=1)
+        metrics = as_metrics(
+            advantage_std=leave_one_out(rewards, self.completions_per_prompt).std(correction=0),
+            kl_ref_mean=kl_ref.mean(),
+        )
+        return LossOutput(variance.mean() / (2 * self.beta), metrics)

@@ -1,0 +1,138 @@
+"""PPO with a value model and token-level generalised advantage estimation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bench.algorithms.base import Inputs, LossOutput, Minibatch, OldLogprobs, check_params
+from bench.algorithms.functional import as_metrics, clipped_surrogate, token_mean
+
+VARIANTS: dict[str, dict[str, Any]] = {"ppo": {}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ppo:
+    """Proximal policy optimisation on tokens.
+
+    Reward of token t: ``-kl_coef * (log pi_old - log pi_ref)``, plus the score at the last token.
+    With V_t the value of the state before token t and V = 0 after the last token::
+
+        delta_t = reward_t + gamma V_{t+1} - V_t
+        A_t = delta_t + gamma lam A_{t+1},  G_t = A_t + V_t,  A whitened over the batch's tokens
+        r_t = pi_new / pi_old
+        L = mean_t max(-A_t r_t, -A_t clip(r_t, 1 +- clip_range))
+          + value_coef / 2 mean_t max((V_t - G_t)^2, (clip(V_t, V_old +- value_clip_range) - G_t)^2)
+
+    Means are over all completion tokens of the batch. The paper draws one completion of each of
+    512 prompts; with two of each of half as many prompts PPO sees what RLOO and Online DPO see.
+
+    Metrics: policy_loss, value_loss (without its coefficient), ratio_mean, clip_fraction and
+    value_clip_fraction (of tokens), advantage_std (before whitening), value_explained_variance,
+    kl_ref_mean (old - ref, nats per completion, estimated on the batch's completions).
+
+    Source: arXiv:1707.06347; arXiv:1506.02438; arXiv:2410.18252, section 3.2.
+
+    Deviations from the authors' code. They whiten over a whole generation round (N mini-batches),
+    with Bessel's correction; here over one batch, without. Their values and advantages are those of
+    the round's start; here they are of the step's start, as in their asynchronous trainers. They
+    put the score one position after EOS and regress the value there too; here EOS carries it.
+    """
+
+    completions_per_prompt: int = 1
+    epochs: int = 1
+    old_logprobs: OldLogprobs = "behaviour"
+    kl_coef: float = 0.05
+    gamma: float = 1.0
+    lam: float = 0.95
+    clip_range: float = 0.2
+    value_coef: float = 0.1
+    value_clip_range: float = 0.2
+
+    needs_ref_logprobs: ClassVar[bool] = True
+    needs_values: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Refuse hyper-parameters out of range.
+
+        Raises:
+            ConfigError: says which, and what is allowed.
+        """
+        check_params(
+            self,
+            whole={"completions_per_prompt": 1, "epochs": 1},
+            positive=("clip_range", "value_clip_range"),
+            non_negative=("kl_coef", "gamma", "lam", "value_coef"),
+            choices={"old_logprobs": ("behaviour", "proximal")},
+        )
+
+    def prepare(self, inputs: Inputs) -> Minibatch:
+        """Return all rows with whitened advantages and returns [R, T]."""
+        rollouts, ref_logprobs = inputs.scored.rollouts, inputs.scored.ref_logprobs
+        assert ref_logprobs is not None
+        assert inputs.values is not None
+        mask = rollouts.completion_mask
+        log_ratio_ref = (inputs.old_logprobs - ref_logprobs).masked_fill(~mask, 0)
+        is_last = mask & ~torch.nn.functional.pad(mask[:, 1:], (0, 1))
+        rewards = is_last * inputs.scored.rewards[:, None] - self.kl_coef * log_ratio_ref
+        values = inputs.values.masked_fill(~mask, 0)
+        raw = self.generalised_advantages(rewards, values)
+        mean = token_mean(raw, mask)
+        variance = token_mean((raw - mean).square(), mask)
+        return Minibatch(
+            rows=torch.arange(len(mask), device=mask.device),
+            mask=mask,
+            old_logprobs=inputs.old_logprobs,
+            targets={
+                "advantages": ((raw - mean) * (variance + 1e-8).rsqrt()).masked_fill(~mask, 0),
+                "advantage_std": variance.sqrt(),
+                "returns": raw + values,
+                "values": values,
+                "kl_ref": log_ratio_ref.sum(1),
+            },
+        )
+
+    def generalised_advantages(self, rewards: Tensor, values: Tensor) -> Tensor:
+        """Return A [R, T]. Rewards and values [R, T] are 0 at padding, which ends the episode."""
+        next_value = next_advantage = torch.zeros_like(rewards[:, 0])
+        advantages = []
+        for t in range(rewards.shape[1] - 1, -1, -1):
+            delta = rewards[:, t] + self.gamma * next_value - values[:, t]
+            next_advantage = delta + self.gamma * self.lam * next_advantage
+            next_value = values[:, t]
+            advantages.append(next_advantage)
+        return torch.stack(advantages[::-1], 1)
+
+    def loss(self, new_logprobs: Tensor, values: Tensor | None, batch: Minibatch) -> LossOutput:
+        """Return policy loss + value loss. ``new_logprobs`` and ``values`` are [R, T]."""
+        assert values is not None
+        mask, targets = batch.mask, batch.targets
+        log_ratio = (new_logprobs - batch.old_logprobs).masked_fill(~mask, 0)
+        per_token, is_clipped = clipped_surrogate(
+            log_ratio, targets["advantages"], self.clip_range, self.clip_range
+        )
+        policy_loss = token_mean(per_token, mask)
+
+        returns, old_values = targets["returns"], targets["values"]
+        values = values.masked_fill(~mask, 0)
+        change = (values - old_values).clamp(-self.value_clip_range, self.value_clip_range)
+        error = (values - returns).square()
+        clipped_error = (old_values + change - returns).square()
+        value_loss = 0.5 * token_mean(torch.maximum(error, clipped_error), mask)
+
+        unexplained = (returns - old_values)[mask].var(correction=0)
+        explained = 1 - unexplained / returns[mask].var(correction=0).clamp_min(1e-8)
+        metrics = as_metrics(
+            policy_loss=policy_loss,
+            value_loss=value_loss,
+            ratio_mean=token_mean(log_ratio.exp(), mask),
+            clip_fraction=token_mean(is_clipped.double(), mask),
+            value_clip_fraction=token_mean((clipped_error > error).double(), mask),
+            advantage_std=targets["advantage_std"],
+            value_explained_variance=explained,
+            kl_ref_mean=targets["kl_ref"].mean(),
+        )
+        return LossOutput(policy_loss + self.value_coef * value_loss, metrics)

@@ -1,0 +1,229 @@
+"""Batches for the algorithms' tests, and TRL's loss functions cut loose from their trainers.
+
+The fixtures are factories of session scope, so that hypothesis may use them.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.algorithms.base import Inputs
+from bench.types import Prompt, Rollouts, ScoredRollouts
+
+DTYPE = torch.float64
+
+
+@pytest.fixture(scope="session")
+def make_inputs() -> Callable[..., Inputs]:
+    """Return a factory of inputs from plain nested lists; padding is where ``mask`` is 0."""
+
+    def make(*, k: int, rewards: Any, mask: Any, old: Any, ref: Any, values: Any = None) -> Inputs:
+        mask = torch.as_tensor(mask).bool()
+        old = torch.as_tensor(old, dtype=DTYPE)
+        rows, tokens = mask.shape
+        rollouts = Rollouts(
+            policy_version=0,
+            prompts=tuple(Prompt(i, (1,)) for i in range(rows // k)),
+            completions_per_prompt=k,
+            prompt_tokens=torch.ones(rows, 1, dtype=torch.int64),
+            prompt_mask=torch.ones(rows, 1, dtype=torch.bool),
+            completion_tokens=torch.ones(rows, tokens, dtype=torch.int64),
+            completion_mask=mask,
+            logprobs=old,
+            finished=torch.ones(rows, dtype=torch.bool),
+        )
+        scored = ScoredRollouts(
+            rollouts,
+            rewards=torch.as_tensor(rewards, dtype=DTYPE),
+            ref_logprobs=torch.as_tensor(ref, dtype=DTYPE),
+        )
+        return Inputs(
+            scored=scored,
+            old_logprobs=old,
+            values=None if values is None else torch.as_tensor(values, dtype=DTYPE),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def random_batch(
+    make_inputs: Callable[..., Inputs],
+) -> Callable[..., tuple[Inputs, Tensor, Tensor]]:
+    """Return a factory of (inputs, new log-probs [R, T], new values [R, T]), keyed by a seed.
+
+    Lengths are 1 to T. The policy has moved by about 0.1 nats a token, far enough to clip some.
+    """
+
+    def make(
+        seed: int, *, prompts: int = 3, k: int = 2, tokens: int = 5, padding: float = 0.0
+    ) -> tuple[Inputs, Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        rows = prompts * k
+
+        def normal(scale: float) -> Tensor:
+            noise = torch.randn(rows, tokens, generator=generator, dtype=DTYPE)
+            return scale * noise
+
+        lengths = torch.randint(1, tokens + 1, (rows,), generator=generator)
+        mask = torch.arange(tokens) < lengths[:, None]
+        ref = -1.5 + normal(0.3)
+        old = ref + normal(0.2)
+        new = old + normal(0.1)
+        values = normal(0.5)
+        new_values = values + normal(0.3)
+        for tensor in (ref, old, new, values, new_values):
+            tensor[~mask] = padding
+        inputs = make_inputs(
+            k=k, rewards=normal(1.0)[:, 0], mask=mask, old=old, ref=ref, values=values
+        )
+        return inputs, new, new_values
+
+    return make
+
+
+class OneProcess:
+    """Stands in for an accelerator of one process."""
+
+    device = torch.device("cpu")
+    num_processes = 1
+
+    def gather(self, x: Tensor) -> Tensor:
+        return x
+
+    def gather_for_metrics(self, x: Tensor) -> Tensor:
+        return x
+
+    def reduce(self, x: Tensor, reduction: str) -> Tensor:
+        del reduction
+        return x
+
+
+def _trainer(**settings: Any) -> Any:
+    metrics: dict[str, Any] = {"train": defaultdict(list), "eval": defaultdict(list)}
+    return SimpleNamespace(
+        accelerator=OneProcess(),
+        model=SimpleNamespace(training=True),
+        aux_loss_enabled=False,
+        _metrics=metrics,
+        **settings,
+    )
+
+
+@pytest.fixture(scope="session")
+def trl_dpo_loss() -> Callable[..., Tensor]:
+    """Return TRL's DPO loss of M rows, all chosen first: (new, ref, mask, beta, loss_type)."""
+    from trl.trainer.dpo_trainer import DPOTrainer
+
+    def loss(new: Tensor, ref: Tensor, mask: Tensor, beta: float, loss_type: str) -> Tensor:
+        trainer = _trainer(
+            beta=beta,
+            loss_types=[loss_type],
+            loss_weights=[1.0],
+            label_smoothing=0.0,
+            f_divergence_type="reverse_kl",
+            ld_alpha=None,
+            precompute_ref_logps=True,
+            use_weighting=False,
+            _tp_size=1,
+            _total_train_tokens=0,
+        )
+        unused = torch.zeros_like(new)
+        outputs = SimpleNamespace(
+            log_probs=new * mask, entropy=unused, mean_logits=unused, is_top1=mask
+        )
+        ref_chosen, ref_rejected = (ref * mask).sum(1).chunk(2)
+        prompt_column = torch.zeros(len(mask), 1, dtype=torch.bool)
+        completion_mask = torch.cat([prompt_column, mask], 1)
+        inputs = {
+            "input_ids": torch.zeros_like(completion_mask, dtype=torch.int64),
+            "attention_mask": torch.ones_like(completion_mask),
+            "completion_mask": completion_mask,
+            "ref_chosen_logps": ref_chosen,
+            "ref_rejected_logps": ref_rejected,
+        }
+        value: Tensor = DPOTrainer._compute_loss(trainer, lambda **_: outputs, inputs, False)
+        return value
+
+    return loss
+
+
+def _completion_inputs(mask: Tensor, **tensors: Tensor) -> dict[str, Tensor]:
+    tokens = torch.zeros_like(mask, dtype=torch.int64)
+    return {
+        "prompt_ids": tokens[:, :1],
+        "prompt_mask": mask[:, :1],
+        "completion_ids": tokens,
+        "completion_mask": mask.long(),
+        **tensors,
+    }
+
+
+@pytest.fixture(scope="session")
+def trl_rloo_loss() -> Callable[..., Tensor]:
+    """Return TRL's RLOO loss: (new, old, mask, advantages, clip_range)."""
+    from trl.trainer.rloo_trainer import RLOOTrainer
+
+    def loss(
+        new: Tensor, old: Tensor, mask: Tensor, advantages: Tensor, clip_range: float
+    ) -> Tensor:
+        trainer = _trainer(
+            epsilon_low=clip_range,
+            epsilon_high=clip_range,
+            _get_per_token_logps_and_entropies=lambda *_, **__: (new, torch.zeros_like(new), None),
+        )
+        inputs = _completion_inputs(mask, advantages=advantages, old_logps=(old * mask).sum(1))
+        value: Tensor = RLOOTrainer._compute_loss(trainer, None, inputs)
+        return value
+
+    return loss
+
+
+@pytest.fixture(scope="session")
+def trl_grpo_loss() -> Callable[..., Tensor]:
+    """Return TRL's GRPO family: (new, old, ref, mask, advantages) and its settings."""
+    from trl.trainer.grpo_trainer import GRPOTrainer
+
+    def loss(
+        new: Tensor,
+        old: Tensor,
+        ref: Tensor,
+        mask: Tensor,
+        advantages: Tensor,
+        *,
+        beta: float = 0.0,
+        loss_type: str = "grpo",
+        level: str = "token",
+        epsilon_low: float = 0.2,
+        epsilon_high: float = 0.2,
+    ) -> Tensor:
+        trainer = _trainer(
+            beta=beta,
+            loss_type=loss_type,
+            importance_sampling_level=level,
+            epsilon_low=epsilon_low,
+            epsilon_high=epsilon_high,
+            top_entropy_quantile=1.0,
+            off_policy_mask_threshold=None,
+            use_vllm=False,
+            current_gradient_accumulation_steps=1,
+            _entropy_bonus_enabled=False,
+            args=SimpleNamespace(use_bias_correction_kl=False, delta=None, steps_per_generation=1),
+            _get_per_token_logps_and_entropies=lambda *_, **__: (new, torch.zeros_like(new), None),
+        )
+        inputs = _completion_inputs(
+            mask,
+            advantages=advantages,
+            old_per_token_logps=old,
+            ref_per_token_logps=ref,
+            num_items_in_batch=mask.sum(),
+        )
+        value: Tensor = GRPOTrainer._compute_loss(trainer, None, inputs)
+        return value
+
+    return loss

@@ -1,0 +1,57 @@
+import math
+
+import pytest
+import torch
+
+from bench.algorithms import build
+from bench.algorithms.functional import group_normalised
+
+
+def test_group_normalised_by_hand():
+    # (0, 2): mean 1, std sqrt 2.  (0, 3, 6): mean 3, std 3.  Equal rewards: 0 / 1e-4 = 0.
+    two = torch.tensor([0.0, 2.0, 5.0, 5.0], dtype=torch.float64)
+    expected = 1 / (math.sqrt(2) + 1e-4)
+    assert group_normalised(two, 2).tolist() == pytest.approx([-expected, expected, 0.0, 0.0])
+    three = torch.tensor([0.0, 3.0, 6.0], dtype=torch.float64)
+    assert group_normalised(three, 3).tolist() == pytest.approx([-3 / 3.0001, 0.0, 3 / 3.0001])
+
+
+def test_loss_by_hand(make_inputs):
+    # A = -+c with c = 1 / (sqrt 2 + 1e-4). Ratios: row 0 (1.5, 1), row 1 (1.5); ref = old.
+    inputs = make_inputs(
+        k=2,
+        rewards=[0.0, 2.0],
+        mask=[[1, 1], [1, 0]],
+        old=[[-1.0, -1.0], [-2.0, 0.0]],
+        ref=[[-1.0, -1.0], [-2.0, 0.0]],
+    )
+    grpo = build("grpo", {"kl_coef": 0.1})
+    log = math.log(1.5)
+    new = torch.tensor([[-1.0 + log, -1.0], [-2.0 + log, 0.0]], dtype=torch.float64)
+    out = grpo.loss(new, None, grpo.prepare(inputs))
+    # Row 0: A < 0 does not clip above: c (1.5 + 1) / 2.  Row 1: -1.2 c.  Mean 0.025 c.
+    # k3 with d = -log 1.5: 1 / 1.5 + log 1.5 - 1, once among two tokens and once alone: 3/4 of it.
+    c, k3 = 1 / (math.sqrt(2) + 1e-4), 1 / 1.5 + log - 1
+    assert out.loss.item() == pytest.approx(0.025 * c + 0.1 * 0.75 * k3)
+    assert out.metrics == {
+        "ratio_mean": pytest.approx(4 / 3),
+        "clip_fraction": pytest.approx(1 / 3),
+        "advantage_std": pytest.approx(c),
+        "kl_ref_mean": pytest.approx(log),
+    }
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_loss_equals_trl(random_batch, trl_grpo_loss, k):
+    inputs, new, _ = random_batch(seed=k, k=k)
+    grpo = build("grpo", {"completions_per_prompt": k})
+    batch = grpo.prepare(inputs)
+    expected = trl_grpo_loss(
+        new,
+        batch.old_logprobs,
+        inputs.scored.ref_logprobs,
+        batch.mask,
+        batch.targets["advantages"],
+        beta=0.04,
+    )
+    assert grpo.loss(new, None, batch).loss.item() == pytest.approx(expected.item(), rel=1e-12)
