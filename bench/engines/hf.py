@@ -1,0 +1,138 @@
+"""Generation with the Hugging Face model itself: a batched decode loop over its key-value cache.
+
+``transformers``' own ``generate`` spends most of a small model's decode step in Python; this loop
+does only what plain temperature sampling needs and draws each row from its own keyed stream.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
+
+from bench.handoff import checksum
+from bench.logprobs import positions
+from bench.sampling import uniforms
+from bench.types import Prompt, Rollouts, Sampling, WeightSnapshot
+
+
+class HfEngine:
+    """An engine around a causal language model, on the model's own device.
+
+    Example:
+        >>> engine = HfEngine(model, pad_token_id=0, eos_token_id=1)
+        >>> engine.load(learner.snapshot())
+        >>> rollouts = engine.generate(prompts, Sampling(0.7, 24, 2), seeds)
+    """
+
+    def __init__(self, model: PreTrainedModel, *, pad_token_id: int, eos_token_id: int) -> None:
+        """Wrap ``model``, which the engine may overwrite with ``load``."""
+        self.model = model.eval()
+        self.policy_version = 0
+        self._pad = pad_token_id
+        self._eos = eos_token_id
+
+    def load(self, snapshot: WeightSnapshot) -> None:
+        """Take over a snapshot's weights, in place."""
+        if snapshot.policy_version != self.policy_version:
+            self.model.load_state_dict(dict(snapshot.state))
+            self.policy_version = snapshot.policy_version
+
+    def checksum(self) -> str:
+        """Return ``bench.handoff.checksum`` of the weights loaded now."""
+        return checksum(self.model.state_dict())
+
+    @torch.inference_mode()
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]
+    ) -> Rollouts:
+        """Sample K completions of each prompt.
+
+        Args:
+            prompts: B prompts of any lengths.
+            sampling: temperature, length limit and K.
+            seeds: one per row, B * K, prompt-major.
+
+        Returns:
+            Rollouts on the model's device, T being the longest completion of the batch.
+        """
+        start = time.perf_counter()
+        device, k = self.model.device, sampling.completions_per_prompt
+        prompt_tokens, prompt_mask = self._pad_left(prompts, device)
+        draws = torch.from_numpy(uniforms(seeds, sampling.max_completion_tokens)).to(device)
+
+        cache = DynamicCache(config=self.model.config)
+        logits = self._forward(prompt_tokens, prompt_mask, cache)
+        if k > 1:
+            cache.batch_repeat_interleave(k)
+            logits = logits.repeat_interleave(k, 0)
+            prompt_tokens = prompt_tokens.repeat_interleave(k, 0)
+            prompt_mask = prompt_mask.repeat_interleave(k, 0)
+
+        mask = prompt_mask
+        alive = torch.ones(len(seeds), 1, dtype=torch.bool, device=device)
+        tokens, logprobs, alives = [], [], []
+        for t in range(sampling.max_completion_tokens):
+            distribution = torch.log_softmax(logits.float() / sampling.temperature, -1)
+            token = _draw(distribution, draws[:, t : t + 1])
+            logprobs.append(distribution.gather(1, token))
+            tokens.append(token.masked_fill(~alive, self._pad))
+            alives.append(alive)
+            alive = alive & (token != self._eos)
+            if t + 1 == sampling.max_completion_tokens or not bool(alive.any()):
+                break
+            mask = torch.cat([mask, torch.ones_like(alive)], 1)
+            logits = self._forward(tokens[-1], mask, cache)
+
+        completion_mask = torch.cat(alives, 1)
+        return Rollouts(
+            policy_version=self.policy_version,
+            prompts=tuple(prompts),
+            completions_per_prompt=k,
+            prompt_tokens=prompt_tokens,
+            prompt_mask=prompt_mask,
+            completion_tokens=torch.cat(tokens, 1),
+            completion_mask=completion_mask,
+            logprobs=torch.cat(logprobs, 1) * completion_mask,
+            finished=~alive[:, 0],
+            generate_s=time.perf_counter() - start,
+        )
+
+    def _forward(self, tokens: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
+        """Return the next-token logits [rows, V] after ``tokens``, extending ``cache``."""
+        placed = positions(mask)
+        if "position_ids" in placed:
+            placed["position_ids"] = placed["position_ids"][:, -tokens.shape[1] :]
+        out = self.model(
+            input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1, **placed
+        )
+        logits: Tensor = out.logits[:, -1]
+        return logits
+
+    def _pad_left(self, prompts: Sequence[Prompt], device: torch.device) -> tuple[Tensor, Tensor]:
+        length = max(len(prompt.token_ids) for prompt in prompts)
+        rows = [[self._pad] * (length - len(p.token_ids)) + list(p.token_ids) for p in prompts]
+        lengths = torch.tensor([len(p.token_ids) for p in prompts])
+        mask = torch.arange(length) >= length - lengths[:, None]
+        return torch.tensor(rows, device=device), mask.to(device)
+
+
+def load_hf_engine(
+    directory: Path, *, dtype: str, device: str, pad_token_id: int, eos_token_id: int
+) -> HfEngine:
+    """Return an engine around the checkpoint in ``directory``."""
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, dtype))
+    model.to(device)  # type: ignore[arg-type]
+    return HfEngine(model, pad_token_id=pad_token_id, eos_token_id=eos_token_id)
+
+
+def _draw(logprobs: Tensor, uniform: Tensor) -> Tensor:
+    """Return tokens [rows, 1] by inverting the cumulative distribution at ``uniform`` [rows, 1]."""
+    cumulative = logprobs.exp().cumsum(-1)
+    # Scaled by the total, so that rounding never leaves a draw above the last token.
+    token = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+    return token.clamp_(max=logprobs.shape[-1] - 1)
