@@ -1,0 +1,177 @@
+"""Evaluation of a policy: gold win rate, KL to the SFT model, and two perplexities."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from bench.config import RunConfig
+from bench.engines.hf import HfEngine
+from bench.logprobs import completion_logprobs, join
+from bench.sampling import EVALUATION, sample_seeds
+from bench.scoring import Scorer
+from bench.tasks.base import Task
+from bench.types import EvalRecord, Rollouts, Sample, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Elapsed:
+    """How much training an evaluation comes after."""
+
+    step: int
+    episodes: int
+    completions: int
+    wall_s: float
+
+
+class Evaluator:
+    """Evaluates policies on fixed prompts with fixed draws, the same for every run and step."""
+
+    def __init__(self, config: RunConfig, task: Task, scorer: Scorer) -> None:
+        """Choose the prompts and judge their references.
+
+        Raises:
+            ValueError: the split has fewer prompts than asked for.
+        """
+        self._config = config
+        self._task = task
+        self._scorer = scorer
+        spec = config.evaluation
+        prompts = task.prompts(spec.split)
+        if len(prompts) < spec.prompts:
+            raise ValueError(
+                f"evaluation.prompts = {spec.prompts}: split {spec.split!r} has {len(prompts)}"
+            )
+        self._prompts = tuple(prompts[: spec.prompts])
+        self._references = task.references(self._prompts)
+        self._reference_gold = task.gold_rewards(self._prompts, self._references)
+        self._seeds = sample_seeds(0, EVALUATION, self._prompts, 1)
+
+    def evaluate(
+        self, policy: PreTrainedModel, at: Elapsed
+    ) -> tuple[EvalRecord, list[Sample]]:
+        """Return the evaluation and the first few completions as text.
+
+        Win rate: share of prompts whose near-greedy completion the gold judge prefers to the
+        reference, ties half. KL: mean over prompts of sum_t log pi(y_t) - log pi_SFT(y_t) for one
+        completion sampled at the training temperature, both models at that temperature: a Monte
+        Carlo estimate of the sequence KL(pi || pi_SFT) in nats per completion. Perplexities: of the
+        near-greedy completions under the SFT model at temperature 1; per completion token,
+        exp(sum NLL / sum tokens), and the paper's, the mean over prompts of
+        exp(NLL of the completion / length of prompt + completion), which dilutes it by the prompt.
+        """
+        start = time.perf_counter()
+        config, spec = self._config, self._config.evaluation
+        limit = spec.max_completion_tokens or config.max_completion_tokens
+        greedy = self._generate_at(policy, spec.temperature, limit)
+        sampled = self._generate_at(policy, config.temperature, config.max_completion_tokens)
+
+        completions = greedy.completions()
+        gold = self._task.gold_rewards(self._prompts, completions)
+        rewards = self._scorer.score(greedy, ref_logprobs=False).rewards
+        wins = np.where(
+            gold == self._reference_gold, 0.5, (gold > self._reference_gold).astype(float)
+        )
+        nll = -self._reference_logprobs(greedy, temperature=1.0).sum(1)
+        tokens = greedy.completion_mask.sum(1)
+        lengths = tokens + greedy.prompt_mask.sum(1)
+        kl = (
+            sampled.logprobs - self._reference_logprobs(sampled, temperature=config.temperature)
+        ).sum(1)
+
+        record = EvalRecord(
+            step=at.step,
+            episodes=at.episodes,
+            completions=at.completions,
+            wall_s=at.wall_s,
+            win_rate=float(wins.mean()),
+            win_rate_n=len(wins),
+            gold_mean=float(gold.mean()),
+            reference_gold_mean=float(self._reference_gold.mean()),
+            reward_mean=float(rewards.mean()),
+            kl_nats=float(kl.mean()),
+            perplexity=float(torch.exp(nll.sum() / tokens.sum())),
+            perplexity_diluted=float(torch.exp(nll / lengths).mean()),
+            completion_tokens_mean=float(tokens.float().mean()),
+            finished_fraction=float(greedy.finished.float().mean()),
+            evaluate_s=time.perf_counter() - start,
+        )
+        return record, self._samples(at.step, completions, gold.tolist(), rewards.tolist())
+
+    def _generate_at(self, policy: PreTrainedModel, temperature: float, limit: int) -> Rollouts:
+        """Complete every prompt once, in parts no larger than a micro-batch."""
+        tokenizer = self._task.tokenizer
+        engine = HfEngine(
+            policy, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id
+        )
+        sampling = Sampling(temperature, limit)
+        size = self._config.microbatch_rows or len(self._prompts)
+        parts = [
+            engine.generate(self._prompts[at : at + size], sampling, self._seeds[at : at + size])
+            for at in range(0, len(self._prompts), size)
+        ]
+        return parts[0] if len(parts) == 1 else _concatenate(parts)
+
+    @torch.no_grad()
+    def _reference_logprobs(self, rollouts: Rollouts, *, temperature: float) -> Tensor:
+        tokens, mask = join(rollouts)
+        length = rollouts.completion_tokens.shape[1]
+        rows = self._config.microbatch_rows or len(tokens)
+        return torch.cat(
+            [
+                completion_logprobs(self._scorer.reference, part, part_mask, length, temperature)
+                for part, part_mask in zip(tokens.split(rows), mask.split(rows), strict=True)
+            ]
+        )
+
+    def _samples(
+        self, step: int, completions: list[list[int]], gold: list[float], rewards: list[float]
+    ) -> list[Sample]:
+        decode = self._task.tokenizer.decode
+        return [
+            Sample(
+                step=step,
+                prompt_id=self._prompts[i].prompt_id,
+                prompt=str(decode(self._prompts[i].token_ids)),
+                completion=str(decode(completions[i])),
+                reference=str(decode(self._references[i])),
+                gold=gold[i],
+                reference_gold=float(self._reference_gold[i]),
+                reward=rewards[i],
+            )
+            for i in range(min(self._config.evaluation.samples, len(completions)))
+        ]
+
+
+def _concatenate(parts: Sequence[Rollouts]) -> Rollouts:
+    """Join rollouts of different lengths: prompts padded on the left, completions on the right."""
+    prompt = max(part.prompt_tokens.shape[1] for part in parts)
+    length = max(part.completion_tokens.shape[1] for part in parts)
+
+    def widen(name: str, left: bool, width: int) -> Tensor:
+        tensors = [getattr(part, name) for part in parts]
+        pads = [width - t.shape[1] for t in tensors]
+        return torch.cat(
+            [
+                torch.nn.functional.pad(t, (pad, 0) if left else (0, pad))
+                for t, pad in zip(tensors, pads, strict=True)
+            ]
+        )
+
+    return replace(
+        parts[0],
+        prompts=tuple(p for part in parts for p in part.prompts),
+        prompt_tokens=widen("prompt_tokens", True, prompt),
+        prompt_mask=widen("prompt_mask", True, prompt),
+        completion_tokens=widen("completion_tokens", False, length),
+        completion_mask=widen("completion_mask", False, length),
+        logprobs=widen("logprobs", False, length),
+        finished=torch.cat([part.finished for part in parts]),
+        generate_s=sum(part.generate_s for part in parts),
+    )
