@@ -1,0 +1,1 @@
+"""Frames, statistics, verdicts and figures from the recorded tables. Never imports torch."""

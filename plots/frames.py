@@ -1,0 +1,102 @@
+"""Data frames for statistics and figures, made from the recorded tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bench.staleness import Schedule
+
+OUTCOMES = [
+    "win_rate", "gold_mean", "reward_mean", "kl_nats", "perplexity", "perplexity_diluted",
+    "completion_tokens_mean", "finished_fraction",
+]  # fmt: skip
+
+
+def final(runs: pd.DataFrame, evals: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per run: its columns of ``runs``, its last evaluation and ``sft_win_rate``.
+
+    ``sft_win_rate`` is the win rate before the first update. A diverged run counts at that win
+    rate; what else it measured is NaN. Runs without an evaluation are left out.
+    """
+    ordered = evals.sort_values(["run_id", "step"])
+    last = ordered.groupby("run_id").tail(1).drop(columns=["wall_s"])
+    start = ordered[ordered["step"] == 0][["run_id", "win_rate"]]
+    start = start.rename(columns={"win_rate": "sft_win_rate"})
+    frame = runs.merge(last, on="run_id").merge(start, on="run_id")
+    diverged = frame["status"] == "diverged"
+    frame.loc[diverged, OUTCOMES] = np.nan
+    frame.loc[diverged, "win_rate"] = frame.loc[diverged, "sft_win_rate"]
+    return frame.sort_values(["algorithm", "n", "seed"], ignore_index=True)
+
+
+def curves(runs: pd.DataFrame, evals: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per evaluation with the run's columns, in training order.
+
+    A diverged run ends at its last evaluation.
+    """
+    frame = runs.drop(columns=["wall_s"]).merge(evals, on="run_id")
+    return frame.sort_values(["algorithm", "n", "seed", "step"], ignore_index=True)
+
+
+def off_schedule(runs: pd.DataFrame, steps: pd.DataFrame) -> list[str]:
+    """Return the ids of runs whose measured staleness is not what their schedule says.
+
+    A run without steps counts as off schedule: its staleness was never measured.
+    """
+    measured = dict(list(steps.sort_values("step").groupby("run_id")["staleness"]))
+    wrong = []
+    for run_id, text in zip(runs["run_id"], runs["schedule"], strict=True):
+        staleness = measured[run_id].tolist() if run_id in measured else []
+        schedule = Schedule.parse(text)
+        expected = [i - schedule.version_at(i) for i in range(len(staleness))]
+        if not staleness or staleness != expected:
+            wrong.append(str(run_id))
+    return wrong
+
+
+@dataclass(frozen=True)
+class Record:
+    """The runs a figure is drawn from and its claims are judged on.
+
+    One run per algorithm, N and seed; a second arm (another model, another learning-rate schedule)
+    is another record.
+    """
+
+    final: pd.DataFrame
+    curves: pd.DataFrame
+    off_schedule: frozenset[str]  # run ids
+
+    @staticmethod
+    def of(runs: pd.DataFrame, evals: pd.DataFrame, steps: pd.DataFrame) -> Record:
+        """Make a record of the tables."""
+        return Record(final(runs, evals), curves(runs, evals), frozenset(off_schedule(runs, steps)))
+
+    def where(self, **columns: object) -> Record:
+        """Return the runs with the given values, as in ``where(lr_schedule="per_update")``."""
+        kept_final, kept_curves = self.final, self.curves
+        for name, value in columns.items():
+            kept_final = kept_final[kept_final[name] == value]
+            kept_curves = kept_curves[kept_curves[name] == value]
+        return Record(kept_final, kept_curves, self.off_schedule)
+
+    def by_n(self, algorithm: str, n: Sequence[int], y: str = "win_rate") -> pd.DataFrame:
+        """Return ``y`` of the final policies as seeds x N; only seeds with every N are kept.
+
+        Raises:
+            ValueError: the record has two runs for one algorithm, N and seed.
+        """
+        frame = self.final
+        frame = frame[(frame["algorithm"] == algorithm) & (frame["schedule_kind"] != "lag")]
+        twice = frame[frame.duplicated(["n", "seed"])]
+        if len(twice):
+            first = twice.iloc[0]
+            raise ValueError(
+                f"{algorithm}, N = {first['n']}, seed {first['seed']}: two runs in one record; "
+                "choose one model, task and learning-rate schedule with Record.where"
+            )
+        table = frame.pivot(index="seed", columns="n", values=y)
+        return table.reindex(columns=list(n)).dropna()

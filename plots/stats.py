@@ -1,0 +1,231 @@
+"""Statistics on per-seed numbers. The seed is the unit; prompts are not replicates.
+
+Shape legend: S seeds, J values of N in ascending order, the first of them 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its confidence interval; ``lo`` and ``hi`` are NaN for a single seed."""
+
+    estimate: float
+    lo: float
+    hi: float
+    n: int  # seeds
+    level: float = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """Off-policy tolerance (OPT) and N80 of one algorithm.
+
+    ``opt`` is None where the on-policy gain is not clear of zero; ``reason`` then says so. ``n80``
+    is the largest N that keeps 80% of the gain, or a lower bound of it where ``n80_censored``.
+    """
+
+    opt: Interval | None
+    n80: float
+    n80_censored: bool
+    n_max: int
+    reason: str = ""
+
+
+def _standard_error(values: FloatArray) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+
+
+def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Return the mean of per-seed numbers [S] with Student's t-interval."""
+    x = np.asarray(values, dtype=np.float64)
+    if len(x) == 0:
+        return Interval(float("nan"), float("nan"), float("nan"), 0, level)
+    half = float(stats.t.ppf((1 + level) / 2, max(len(x) - 1, 1))) * _standard_error(x)
+    mean = float(x.mean())
+    return Interval(mean, mean - half, mean + half, len(x), level)
+
+
+def win_rate_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Return the mean of per-seed win rates [S] with a t-interval on the logit scale.
+
+    The interval is that of the mean win rate, carried to logits by the delta method and back, so
+    that it stays inside (0, 1).
+    """
+    plain = t_interval(values, level)
+    p = plain.estimate
+    if not 0 < p < 1:
+        return plain
+    half = (plain.hi - p) / (p * (1 - p))
+    logit = np.log(p / (1 - p))
+    lo, hi = 1 / (1 + np.exp(-(logit + np.array([-half, half]))))
+    return Interval(p, float(lo), float(hi), plain.n, level)
+
+
+def wilson(wins: float, n: int, level: float = 0.95) -> Interval:
+    """Return one run's win rate with Wilson's interval: its prompt noise. Ties count half."""
+    z = float(stats.norm.ppf((1 + level) / 2))
+    p = wins / n
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return Interval(p, float(centre - half), float(centre + half), n, level)
+
+
+def p_above(values: ArrayLike, bound: float = 0.0) -> float:
+    """Return twice the one-sided p-value of mean > ``bound``, at most 1.
+
+    Doubled, so that p < 0.05 exactly when the 95% t-interval lies wholly above the bound.
+    """
+    return min(1.0, 2 * _one_sided(np.asarray(values, dtype=np.float64), bound))
+
+
+def _one_sided(values: FloatArray, bound: float) -> float:
+    if len(values) < 2:
+        return 1.0
+    distance, error = float(values.mean()) - bound, _standard_error(values)
+    if error == 0:
+        return 0.0 if distance > 0 else 1.0
+    return float(stats.t.sf(distance / error, len(values) - 1))
+
+
+def p_equivalent(values: ArrayLike, margin: float) -> float:
+    """Return the p-value of |mean| < ``margin`` by two one-sided tests (TOST).
+
+    p < 0.05 exactly when the 90% t-interval lies wholly inside the margins. A large p-value of a
+    difference is never used as evidence of equality.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    return max(_one_sided(x, -margin), _one_sided(-x, -margin))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return Holm's adjusted p-values, in the order given."""
+    order = np.argsort(p_values, kind="stable")
+    factors = len(p_values) - np.arange(len(p_values))
+    raised = np.minimum(1.0, np.maximum.accumulate(np.asarray(p_values)[order] * factors))
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = raised
+    return [float(p) for p in adjusted]
+
+
+def slopes(values: ArrayLike, n: ArrayLike) -> FloatArray:
+    """Return each seed's least-squares slope [S] of ``values`` [S, J] per doubling of N."""
+    x = np.log2(np.asarray(n, dtype=np.float64))
+    x = x - x.mean()
+    return np.asarray(np.asarray(values, dtype=np.float64) @ x / (x @ x))
+
+
+def page_trend(values: ArrayLike) -> float:
+    """Return the p-value of Page's test that ``values`` [S, J] fall along the columns."""
+    return float(stats.page_trend_test(-np.asarray(values, dtype=np.float64)).pvalue)
+
+
+def ratio_effects(numerator: ArrayLike, denominator: ArrayLike) -> FloatArray:
+    """Return per-seed numbers [S] whose mean is ``mean(numerator) / mean(denominator)``.
+
+    They are the ratio plus each seed's linearised influence on it, so that their t-interval is the
+    delta-method interval of the ratio of means. No seed is divided by its own noisy denominator.
+    """
+    x, g = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
+    ratio = x.mean() / g.mean()
+    return np.asarray(ratio + (x - ratio * g) / g.mean())
+
+
+def clear_gain(gains: ArrayLike) -> bool:
+    """Tell whether the mean per-seed gain is at least twice the half-width of its 95% interval."""
+    interval = t_interval(gains)
+    return bool(interval.estimate >= 2 * (interval.hi - interval.estimate))
+
+
+def retention(win_rates: ArrayLike, sft: ArrayLike) -> list[Interval]:
+    """Return the share of the on-policy gain kept at each N: (w(N) - w_SFT) / (w(1) - w_SFT).
+
+    Args:
+        win_rates: [S, J], first column N = 1.
+        sft: [S] win rates before training.
+    """
+    gains = np.asarray(win_rates, dtype=np.float64) - np.asarray(sft, dtype=np.float64)[:, None]
+    return [t_interval(ratio_effects(column, gains[:, 0])) for column in gains.T]
+
+
+def tolerance(win_rates: ArrayLike, sft: ArrayLike, n: Sequence[int]) -> Tolerance:
+    """Return OPT, the mean of the retained gain over log2 N (trapezoid), and N80.
+
+    OPT is 1 for an algorithm that staleness does not touch and 0 for one left no better than SFT.
+    It depends on the largest N; values for different largest N do not compare.
+
+    Args:
+        win_rates: [S, J], first column N = 1.
+        sft: [S] win rates before training.
+        n: [J] ascending.
+    """
+    y, base = np.asarray(win_rates, dtype=np.float64), np.asarray(sft, dtype=np.float64)
+    gains = y - base[:, None]
+    reason = ""
+    if len(n) < 2 or n[0] != 1:
+        reason = "needs N = 1 and a larger N"
+    elif len(gains) < 2:
+        reason = "fewer than 2 seeds with every N"
+    elif not clear_gain(gains[:, 0]):
+        reason = "no clear gain on-policy"
+    if reason:
+        return Tolerance(None, float("nan"), False, n[-1], reason)
+    x = np.log2(np.asarray(n, dtype=np.float64))
+    area = np.trapezoid(gains, x, axis=1) / (x[-1] - x[0])
+    opt = t_interval(ratio_effects(area, gains[:, 0]))
+    rho = np.array([interval.estimate for interval in retention(y, base)])
+    last = int(np.flatnonzero(rho >= 0.8)[-1])
+    if last == len(n) - 1:
+        return Tolerance(opt, float(n[-1]), True, n[-1])
+    crossing = x[last] + (rho[last] - 0.8) / (rho[last] - rho[last + 1]) * (x[last + 1] - x[last])
+    return Tolerance(opt, float(2**crossing), False, n[-1])
+
+
+def win_rate_at_kl(kl: ArrayLike, win_rate: ArrayLike, targets: ArrayLike) -> FloatArray:
+    """Return a trajectory's win rate where it first reaches each KL; NaN where it never does.
+
+    Linear between evaluations, never beyond the last. ``kl`` and ``win_rate`` are in training
+    order; the KL may fall again.
+    """
+    x, y = np.asarray(kl, dtype=np.float64), np.asarray(win_rate, dtype=np.float64)
+    found = np.full(len(np.atleast_1d(np.asarray(targets))), np.nan)
+    for i, target in enumerate(np.atleast_1d(np.asarray(targets, dtype=np.float64))):
+        reached = np.flatnonzero(x >= target)
+        if len(reached) and (x[0] <= target):
+            j = int(reached[0])
+            share = 0.0 if j == 0 else (target - x[j - 1]) / (x[j] - x[j - 1])
+            found[i] = y[j] if j == 0 else y[j - 1] + share * (y[j] - y[j - 1])
+    return found
+
+
+def held_out_gain(values: ArrayLike, n: ArrayLike) -> FloatArray:
+    """Return how much better log2 N than N predicts each left-out seed [S], in nats per seed.
+
+    For each seed, ``values`` [S, J] of the others are fitted by a line in log2 N and by a line in
+    N, Gaussian errors, every seed with its own level; the result is the difference of the left-out
+    seed's log-likelihoods (level removed). Positive where the fall is logarithmic.
+    """
+    y, grid = np.asarray(values, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    centred = y - y.mean(axis=1, keepdims=True)
+    gain = np.zeros(len(y))
+    for sign, x in ((1, np.log2(grid)), (-1, grid)):
+        x = x - x.mean()
+        for seed in range(len(y)):
+            train = np.delete(centred, seed, axis=0)
+            slope = train.mean(axis=0) @ x / (x @ x)
+            freedom = len(train) * (len(x) - 1) - 1
+            variance = ((train - slope * x) ** 2).sum() / freedom
+            error = ((centred[seed] - slope * x) ** 2).sum()
+            gain[seed] += sign * (
+                -(len(x) - 1) / 2 * np.log(2 * np.pi * variance) - error / (2 * variance)
+            )
+    return gain
