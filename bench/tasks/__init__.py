@@ -1,0 +1,27 @@
+"""Tasks by name: every module of this folder that has a ``build(params) -> Task`` is one."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any, cast
+
+from bench.config import ConfigError
+from bench.tasks.base import Task
+
+
+def task_names() -> list[str]:
+    """Return the names ``build_task`` takes."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
+
+
+def build_task(name: str, params: Mapping[str, Any]) -> Task:
+    """Build the task ``name`` from its parameters.
+
+    Raises:
+        ConfigError: no such task, or the task refuses its parameters.
+    """
+    if name not in task_names():
+        raise ConfigError(f"task {name!r}: allowed are {', '.join(task_names())}")
+    return cast(Task, importlib.import_module(f"bench.tasks.{name}").build(params))

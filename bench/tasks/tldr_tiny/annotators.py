@@ -1,0 +1,107 @@
+"""The annotators: who summarises the posts, and with which habits.
+
+They go through the post in its order and retell the author's own statements. Most pad the summary
+with one or two statements of others; some leave an own statement out; some get a word wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.tasks.tldr_tiny.world import (
+    EOS,
+    OWN,
+    TLDR,
+    Ints,
+    WorldParams,
+    draw_statements,
+    pool,
+    ranks,
+    sentences,
+)
+
+STREAMS = ("train", "tuning", "eval", "sft", "comparisons")
+POOL_OF = {"train": 0, "tuning": 1, "eval": 2, "sft": 3, "comparisons": 3}
+CHUNK = 4096  # posts drawn at a time; part of what a seed means
+MAX_PADDING = 2  # noise statements per reference
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedPost:
+    """A post's statements [statements, 3] and the clauses [n, 3] of its reference summary."""
+
+    statements: Ints
+    clauses: Ints
+
+    def prompt(self) -> tuple[int, ...]:
+        """Return the prompt's token ids."""
+        return (*sentences(self.statements), TLDR)
+
+    def reference(self) -> tuple[int, ...]:
+        """Return the reference summary's token ids, EOS included."""
+        return (*sentences(self.clauses), EOS)
+
+
+def annotated_posts(world: WorldParams, stream: str) -> Iterator[AnnotatedPost]:
+    """Yield the stream's posts without end, always the same ones in the same order.
+
+    Draws come from a Philox stream keyed by (seed, stream). A post's content decides which streams
+    may use it, so that no post is in two splits, nor in a split and in the stages' streams.
+    """
+    rng = np.random.Generator(np.random.Philox(key=[world.seed, STREAMS.index(stream)]))
+    while True:
+        statements = draw_statements(world, rng, CHUNK)
+        clauses, told = summarise(world, rng, statements)
+        for i in np.flatnonzero(pool(statements) == POOL_OF[stream]):
+            yield AnnotatedPost(statements[i], clauses[i][told[i]])
+
+
+def summarise(
+    world: WorldParams, rng: np.random.Generator, statements: Ints
+) -> tuple[Ints, NDArray[np.bool_]]:
+    """Return the clauses [n, statements, 3] as retold and which of them are told."""
+    n, size = statements.shape[:2]
+    own = statements[:, :, 0] == OWN
+    omits = (rng.random((n, 1)) < world.omit_rate) & (own.sum(1, keepdims=True) > 1)
+    told = own & (ranks(np.where(own, rng.random((n, size)), 1.0)) >= omits)
+    padding = rng.integers(1, MAX_PADDING + 1, (n, 1))
+    padding[rng.random((n, 1)) >= world.superfluous_rate] = 0
+    padding = np.minimum(padding, world.max_clauses - told.sum(1, keepdims=True))
+    told |= ~own & (ranks(np.where(own, 1.0, rng.random((n, size)))) < padding)
+    clauses = statements.copy()
+    for i in np.flatnonzero(rng.random(n) < world.misreport_rate):
+        j = rng.choice(np.flatnonzero(told[i]))
+        clauses[i, j] = misreport(world, rng, clauses[i, j])
+    return clauses, told
+
+
+def misreport(world: WorldParams, rng: np.random.Generator, clause: Ints) -> Ints:
+    """Return the clause [3] with its verb or its object replaced by another one."""
+    slot = int(rng.integers(1, 3))
+    first = world.first_verb if slot == 1 else world.first_object
+    size = world.verbs if slot == 1 else world.objects
+    wrong = clause.copy()
+    wrong[slot] = first + (clause[slot] - first + rng.integers(1, size)) % size
+    return wrong
+
+
+def perturb(world: WorldParams, rng: np.random.Generator, post: AnnotatedPost) -> tuple[int, ...]:
+    """Return the reference after one edit: a clause misreported, left out, repeated or added."""
+    clauses = post.clauses
+    i = int(rng.integers(len(clauses)))
+    match rng.integers(4):
+        case 0:
+            clauses = clauses.copy()
+            clauses[i] = misreport(world, rng, clauses[i])
+        case 1:
+            clauses = np.delete(clauses, i, 0)
+        case 2:
+            clauses = np.insert(clauses, int(rng.integers(i + 1, len(clauses) + 1)), clauses[i], 0)
+        case _:
+            added = post.statements[rng.integers(len(post.statements))]
+            clauses = np.insert(clauses, int(rng.integers(len(clauses) + 1)), added, 0)
+    return (*sentences(clauses), EOS)

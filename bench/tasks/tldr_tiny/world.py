@@ -1,0 +1,116 @@
+"""The generated world: its words and its posts.
+
+A post is a handful of statements "subject verb object ." and then "tl;dr:". Statements whose
+subject is ``i`` are the author's own and matter; the others are noise. Verbs do not repeat within
+a post, nor do objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.config import ConfigError
+
+Ints = NDArray[np.int64]
+
+PAD, EOS, STOP, TLDR, OWN = range(5)
+SPECIAL = ("<pad>", "<eos>", ".", "tl;dr:", "i")
+SUBJECTS = "boss mum dad sister brother friend roommate neighbour teacher cousin doctor"
+VERBS = "lost found bought sold broke fixed hid stole wants hates likes took sent kept saw hit"
+OBJECTS = (
+    "car job dog cat phone house ring book cake money key bike coat letter ticket boat guitar lamp "
+    "camera plant chair wallet shirt piano watch horse mirror tent"
+)
+WORDS = {"subjects": SUBJECTS.split(), "verbs": VERBS.split(), "objects": OBJECTS.split()}
+
+POOLS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldParams:
+    """The size of the world and the habits of its annotators (rates are probabilities)."""
+
+    subjects: int = 11  # besides "i"
+    verbs: int = 16
+    objects: int = 28
+    statements: int = 5  # per post
+    max_own: int = 3  # own statements per post: 1 to max_own, uniform
+    max_clauses: int = 4  # per reference
+    superfluous_rate: float = 0.9  # pads the summary with one or two noise statements
+    omit_rate: float = 0.1  # leaves one own statement out, where there are several
+    misreport_rate: float = 0.05  # gets the verb or the object of one clause wrong
+    train_prompts: int = 16384
+    tuning_prompts: int = 1024
+    eval_prompts: int = 1024
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a world that cannot be.
+
+        Raises:
+            ConfigError: a number is out of range.
+        """
+        for name, words in WORDS.items():
+            least = 1 if name == "subjects" else self.statements + 1
+            _check(name, getattr(self, name), least, len(words))
+        _check("max_own", self.max_own, 1, self.statements - 1)
+        _check("max_clauses", self.max_clauses, self.max_own, self.statements)
+        for field in fields(self):
+            if field.name.endswith("_rate"):
+                _check(field.name, getattr(self, field.name), 0, 1)
+            if field.name.endswith("_prompts"):
+                _check(field.name, getattr(self, field.name), 1, 10**6)
+
+    def vocabulary(self) -> list[str]:
+        """Return the words in the order of their token ids."""
+        chosen = [word for name, words in WORDS.items() for word in words[: getattr(self, name)]]
+        return [*SPECIAL, *chosen]
+
+    @property
+    def first_verb(self) -> int:
+        """The token id of the first verb."""
+        return len(SPECIAL) + self.subjects
+
+    @property
+    def first_object(self) -> int:
+        """The token id of the first object."""
+        return self.first_verb + self.verbs
+
+
+def draw_statements(world: WorldParams, rng: np.random.Generator, n: int) -> Ints:
+    """Draw the statements of ``n`` posts as token ids, [n, statements, 3], without full stops."""
+    size = world.statements
+    subjects = rng.integers(len(SPECIAL), world.first_verb, (n, size))
+    own = rng.integers(1, world.max_own + 1, (n, 1))
+    subjects[ranks(rng.random((n, size))) < own] = OWN
+    verbs = world.first_verb + rng.random((n, world.verbs)).argsort(1)[:, :size]
+    objects = world.first_object + rng.random((n, world.objects)).argsort(1)[:, :size]
+    return np.stack([subjects, verbs, objects], axis=2)
+
+
+def pool(statements: Ints) -> Ints:
+    """Return a number below ``POOLS`` for each post that depends on its content alone."""
+    hashed = np.zeros(len(statements), np.uint64)
+    for column in statements.reshape(len(statements), -1).astype(np.uint64).T:
+        hashed = (hashed + column + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        hashed ^= hashed >> np.uint64(29)
+    return (hashed % np.uint64(POOLS)).astype(np.int64)
+
+
+def ranks(keys: NDArray[np.float64]) -> Ints:
+    """Return each key's rank within its row, 0 for the smallest."""
+    return keys.argsort(1).argsort(1)
+
+
+def sentences(clauses: Ints) -> tuple[int, ...]:
+    """Return clauses [n, 3] as running text, each with its full stop."""
+    stops = np.full((len(clauses), 1), STOP)
+    return tuple(np.concatenate([clauses, stops], axis=1).ravel().tolist())
+
+
+def _check(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise ConfigError(f"tldr_tiny parameter {name} = {value}: allowed are {least} to {most}")

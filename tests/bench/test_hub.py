@@ -1,0 +1,59 @@
+"""Where data sets and models come from."""
+
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from bench import hub
+from bench.config import ConfigError
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def test_resolve_hub_is_the_hub_id_without_a_directory():
+    assert hub.resolve_hub("org/name", None) == "org/name"
+
+
+def test_resolve_hub_is_the_folder_in_the_directory(tmp_path):
+    touch(tmp_path / "org/name/config.json")
+    assert hub.resolve_hub("org/name", str(tmp_path)) == str(tmp_path / "org/name")
+
+
+def test_resolve_hub_downloads_nothing_where_a_directory_is_given(tmp_path):
+    with pytest.raises(ConfigError, match=rf"{tmp_path}/org/name: has no config\.json"):
+        hub.resolve_hub("org/name", str(tmp_path))
+
+
+def test_dataset_files_are_in_order_and_of_one_split(tmp_path):
+    names = ["train-00001-of-00002-bb", "train-00000-of-00002-cc", "validation-00000-of-00001"]
+    second, first, _ = [touch(tmp_path / f"org/name/data/{name}.parquet") for name in names]
+    assert hub.dataset_files("org/name", "train", str(tmp_path)) == [first, second]
+
+
+def test_dataset_files_downloads_the_split(tmp_path, monkeypatch):
+    def download(name: str, *, repo_type: str, allow_patterns: str) -> str:
+        assert (name, repo_type) == ("org/name", "dataset")
+        return str(touch(tmp_path / allow_patterns.replace("*", "0")).parents[1])
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    files = hub.dataset_files("org/name", "validation", None)
+    assert files == [tmp_path / "data/validation-0.parquet"]
+
+
+def test_dataset_files_names_a_split_that_the_hub_lacks(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "snapshot_download", lambda *_, **__: str(tmp_path))
+    with pytest.raises(ConfigError, match=r"data set org/name: has no data/dev-\*\.parquet"):
+        hub.dataset_files("org/name", "dev", None)
+
+
+def test_dataset_files_is_one_line_without_a_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"^data set org/no-such-set: .*") as raised:
+        hub.dataset_files("org/no-such-set", "train", None)
+    assert "\n" not in str(raised.value)
