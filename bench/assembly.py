@@ -1,0 +1,118 @@
+"""Puts a run together: models, learner, evaluator, and the source that the execution asks for."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+
+from bench import algorithms
+from bench.config import Execution, RunConfig
+from bench.engines.hf import load_hf_engine
+from bench.evaluate import Evaluator
+from bench.handoff import Handoff
+from bench.learner import Learner
+from bench.sampling import PromptStream
+from bench.scoring import Scorer
+from bench.sources import InlineSource, OverlappedSource, Source
+from bench.sources.base import VerifiableEngine
+from bench.sources.host import EngineHost
+from bench.tasks import build_task
+from bench.types import Sampling
+from bench.workers import LocalWorker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench.stages import StageModels
+
+
+def assemble(
+    config: RunConfig, models: StageModels, execution: Execution | None = None
+) -> tuple[Source, Learner, Evaluator]:
+    """Load the models and connect source, learner and evaluator; the source is to be closed.
+
+    Raises:
+        ConfigError: unknown task, algorithm or parameter.
+    """
+    execution = execution or Execution()
+    task = build_task(config.stage.task, config.stage.task_params)
+    algorithm = algorithms.build(config.algorithm, config.algorithm_params)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    frozen = getattr(torch, config.dtype)
+
+    def load(auto: Any, directory: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+        model: PreTrainedModel = auto.from_pretrained(directory, dtype=dtype)
+        return model.to(device)  # type: ignore[arg-type]
+
+    scorer = Scorer(
+        load(AutoModelForSequenceClassification, models.reward_dir, frozen),
+        load(AutoModelForCausalLM, models.sft_dir, frozen),
+        temperature=config.temperature,
+        missing_eos_penalty=config.missing_eos_penalty,
+        microbatch_rows=config.microbatch_rows,
+    )
+    learner = Learner(
+        config,
+        algorithm,
+        load(AutoModelForCausalLM, models.sft_dir),
+        scorer,
+        load(AutoModelForSequenceClassification, models.reward_dir)
+        if algorithm.needs_values
+        else None,
+    )
+    evaluator = Evaluator(config, task, scorer)
+    engine = partial(
+        load_hf_engine,
+        models.sft_dir,
+        dtype=config.dtype,
+        device=device,
+        pad_token_id=task.tokenizer.pad_token_id,
+        eos_token_id=task.tokenizer.eos_token_id,
+    )
+    stream = PromptStream(task.prompts("train"), config.prompts_per_batch, config.seed)
+    sampling = Sampling(
+        config.temperature, config.max_completion_tokens, algorithm.completions_per_prompt
+    )
+    source: Source
+    if execution.source == "inline":
+        source = InlineSource(engine(), config.schedule, stream, sampling, config.seed)
+    else:
+        source = OverlappedSource(
+            local_launch(engine, execution),
+            Handoff(dtype=frozen),
+            config.schedule,
+            stream,
+            sampling,
+            config.seed,
+            batches=config.updates,
+            execution=execution,
+            device=device,
+        )
+    return source, learner, evaluator
+
+
+def local_launch(
+    engine: Callable[[], VerifiableEngine], execution: Execution
+) -> Callable[[Path], LocalWorker]:
+    """Return what starts an engine in a process of this machine.
+
+    Args:
+        engine: picklable; builds the engine.
+        execution: its threads and cores.
+    """
+    _, cores = execution.cores()
+
+    def launch(directory: Path) -> LocalWorker:
+        return LocalWorker(
+            partial(EngineHost, engine, directory),
+            name="the engine's process",
+            threads=execution.engine_threads,
+            cores=cores,
+            orphan=directory,
+        )
+
+    return launch

@@ -1,0 +1,149 @@
+"""Weights from the learner to an engine in another process of the same machine.
+
+A snapshot is a safetensors file in a directory of shared memory, written under a temporary name,
+then renamed: whoever finds it finds all of it. Both sides compute a checksum, the learner of what
+it wrote, the engine of what it has loaded.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+import xxhash
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bench.config import ConfigError
+from bench.types import WeightSnapshot
+
+PREFIX = "async-rlhf-bench-"
+SHARED_MEMORY = Path("/dev/shm")
+
+
+class HandoffError(RuntimeError):
+    """The engine's weights are not the learner's."""
+
+
+def checksum(state: Mapping[str, Tensor]) -> str:
+    """Return 32 hex digits of names, shapes, types and bytes, whatever the order and device."""
+    digest = xxhash.xxh3_128()
+    for name in sorted(state):
+        tensor = state[name].detach().contiguous().cpu()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+class Handoff:
+    """The learner's side: a directory of this run's snapshots, removed by ``close``.
+
+    A lock on the directory says that its run is alive. The system gives it up with the process,
+    however that ends, so that the next run can tell what was abandoned and remove it.
+    """
+
+    def __init__(self, root: Path | None = None, dtype: torch.dtype = torch.float32) -> None:
+        """Make the directory and remove those that dead runs left.
+
+        Args:
+            root: where; None: shared memory, or the temporary directory where there is none.
+            dtype: the engine's; weights are converted before they are written.
+        """
+        if root is None:
+            usable = os.access(SHARED_MEMORY, os.W_OK)
+            root = SHARED_MEMORY if usable else Path(tempfile.gettempdir())
+        for path in root.glob(f"{PREFIX}*"):
+            _remove_if_abandoned(path)
+        self._dtype = dtype
+        self.directory, self._lock = _locked_directory(root)
+
+    def write(self, snapshot: WeightSnapshot) -> str:
+        """Make a snapshot available and return its checksum.
+
+        Raises:
+            ConfigError: there is not enough space.
+        """
+        state = {
+            name: value.to(self._dtype) if value.is_floating_point() else value
+            for name, value in snapshot.state.items()
+        }
+        state = {name: value.contiguous() for name, value in state.items()}
+        needed = sum(value.nbytes for value in state.values())
+        free = shutil.disk_usage(self.directory).free
+        if needed > free:
+            raise ConfigError(
+                f"no space for a weight snapshot in {self.directory.parent}: it takes "
+                f"{needed / 1e6:.0f} MB and {free / 1e6:.0f} MB are free"
+            )
+        path = _path(self.directory, snapshot.policy_version)
+        temporary = path.with_suffix(".tmp")
+        save_file(state, temporary)
+        temporary.rename(path)
+        return checksum(state)
+
+    def read(self, policy_version: int) -> WeightSnapshot:
+        """Return a snapshot that was written and not dropped."""
+        return read(self.directory, policy_version)
+
+    def versions(self) -> list[int]:
+        """Return the versions that are kept, oldest first."""
+        return versions(self.directory)
+
+    def drop_before(self, policy_version: int) -> None:
+        """Remove older snapshots."""
+        for version in self.versions():
+            if version < policy_version:
+                _path(self.directory, version).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Remove the directory; may be called twice."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def read(directory: Path, policy_version: int) -> WeightSnapshot:
+    """Return a snapshot; its tensors are views of the file, valid also after its removal.
+
+    Raises:
+        FileNotFoundError: it was never written, or dropped.
+    """
+    return WeightSnapshot(policy_version, load_file(_path(directory, policy_version)))
+
+
+def versions(directory: Path) -> list[int]:
+    """Return the versions in a directory, oldest first."""
+    return sorted(int(path.stem) for path in directory.glob("*.safetensors"))
+
+
+def _path(directory: Path, policy_version: int) -> Path:
+    return directory / f"{policy_version:08d}.safetensors"
+
+
+def _locked_directory(root: Path) -> tuple[Path, int | None]:
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
+        # Between the two lines another run may take it for abandoned: then there is no such path.
+        with suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            if path.exists():
+                return path, descriptor
+            os.close(descriptor)
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    with suppress(OSError):  # locked: its run is alive; not found: removed meanwhile
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        finally:
+            os.close(descriptor)
