@@ -1,0 +1,287 @@
+import signal
+import subprocess
+import sys
+import time
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from bench import store
+from bench.config import ConfigError
+from bench.pool import Event, Job
+from bench.progress import Display, Tally, duration
+from bench.sweep import SweepError, locked, sweep
+from tests.bench import fakes
+from tests.bench.fakes import FakeExecute, config
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(results_dir, configs, *, workers=2, console=None):
+    return sweep(
+        configs,
+        fakes.MODELS,
+        results_dir=results_dir,
+        preset="smoke",
+        workers=workers,
+        console=console or Console(file=StringIO()),
+        execute=FakeExecute(results_dir),
+    )
+
+
+def executed(results_dir):
+    """Return how often each run was begun."""
+    names = [path.name.rpartition("-")[0] for path in (results_dir / "executed").iterdir()]
+    return {name: names.count(name) for name in names}
+
+
+def tables(results_dir):
+    """Return all tables without times."""
+    frames = {table: store.read(results_dir, table) for table in store.SCHEMAS}
+    timed = ("wall_s", "wait_s", "generate_s", "score_s", "learn_s", "publish_s", "evaluate_s",
+             "start_s", "end_s")  # fmt: skip
+    return {
+        table: frame.drop(columns=[*timed, "started_utc"], errors="ignore")
+        for table, frame in frames.items()
+    }
+
+
+def assert_same(left, right):
+    for table, frame in tables(left).items():
+        pd.testing.assert_frame_equal(frame, tables(right)[table])
+
+
+def test_sweep_does_each_run_once_and_only_what_is_missing(tmp_path):
+    first = run(tmp_path, [config(seed=0), config(n=2, seed=0), config(seed=0)])
+    assert first == [config(seed=0).run_id("0123456789ab"), config(n=2).run_id("0123456789ab")]
+    both = run(tmp_path, [config(seed=0), config(seed=1)])
+    assert store.read(tmp_path, "runs")["run_id"].tolist() == sorted({*first, *both})
+    assert executed(tmp_path) == dict.fromkeys({*first, *both}, 1)
+
+
+def test_sweep_tables_do_not_depend_on_order_or_workers(tmp_path):
+    cells = [config(n=n, seed=seed) for n in (1, 2, 4) for seed in (0, 1)]
+    run(tmp_path / "a", cells, workers=3)
+    run(tmp_path / "b", cells[::-1], workers=1)
+    assert_same(tmp_path / "a", tmp_path / "b")
+
+
+def test_sweep_goes_on_past_a_failing_cell_and_names_it(tmp_path):
+    cells = [config("raises"), config(seed=0), config(seed=1)]
+    run_id = cells[0].run_id("0123456789ab")
+    with pytest.raises(SweepError) as raised:
+        run(tmp_path, cells)
+    log = tmp_path / "logs" / f"{run_id}.log"
+    assert str(raised.value) == (
+        "1 of 3 cells failed, the others are done; first: fake raises reuse(1) seed 0: "
+        f"RuntimeError: the loss has no opinion ({log})"
+    )
+    assert "Traceback" in log.read_text()
+    assert store.read(tmp_path, "runs")["algorithm"].tolist() == ["rloo", "rloo"]
+
+
+def test_sweep_records_a_diverged_run_and_goes_on(tmp_path):
+    run(tmp_path, [config("diverges"), config()])
+    runs = store.read(tmp_path, "runs").set_index("algorithm")
+    assert runs["status"].to_dict() == {"diverges": "diverged", "rloo": "completed"}
+    assert runs["diverged_at"]["diverges"] == 2
+
+
+def test_sweep_repeats_a_cell_whose_process_was_killed(tmp_path):
+    run(tmp_path, [config("killed_once"), config()])
+    assert sorted(store.read(tmp_path, "runs")["algorithm"]) == ["killed_once", "rloo"]
+    assert executed(tmp_path)[config("killed_once").run_id("0123456789ab")] == 2
+
+
+def test_sweep_gives_up_on_a_cell_killed_twice_and_keeps_the_others(tmp_path):
+    with pytest.raises(SweepError) as raised:
+        run(tmp_path, [config("killed", n=4), config(seed=0), config(seed=1)])
+    assert str(raised.value) == (
+        "1 of 3 cells failed, the others are done; first: fake killed reuse(4) seed 0: "
+        "its process was killed by SIGKILL 2 times (out of memory? use fewer --workers)"
+    )
+    assert store.read(tmp_path, "runs")["algorithm"].tolist() == ["rloo", "rloo"]
+
+
+def test_sweep_stops_at_what_is_not_possible(tmp_path):
+    with pytest.raises(ConfigError, match=r"^algorithm 'refused': allowed are none$"):
+        run(tmp_path, [config("refused"), *(config(seed=s) for s in range(5))], workers=1)
+    assert executed(tmp_path) == {config("refused").run_id("0123456789ab"): 1}
+
+
+def test_sweep_repeats_a_damaged_run_with_a_warning(tmp_path):
+    (run_id,) = run(tmp_path, [config()])
+    path = tmp_path / "steps" / f"{run_id}.parquet"
+    before = tables(tmp_path)["steps"]
+    path.write_bytes(path.read_bytes()[:50])
+    console = Console(file=StringIO(), width=40)
+    run(tmp_path, [config()], console=console)
+    assert (
+        console.file.getvalue().splitlines()[0]
+        == f"warning: {path} is missing or damaged: its run is repeated"
+    )
+    pd.testing.assert_frame_equal(tables(tmp_path)["steps"], before)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from bench.sweep import sweep
+from tests.bench.fakes import MODELS, FakeExecute, config
+
+results_dir = Path(sys.argv[1])
+cells = [config(n=n, seed=seed) for n in (1, 2, 4) for seed in (0, 1)]
+sweep(cells, MODELS, results_dir=results_dir, preset="smoke", workers=2,
+      console=Console(width=120), execute=FakeExecute(results_dir, float(sys.argv[2])))
+"""
+
+
+def start(results_dir, update_s):
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(results_dir), str(update_s)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def children(pid):
+    """Return the ids of a process's living children and of theirs."""
+    found, parents = [], {pid}
+    for path in sorted(Path("/proc").glob("[0-9]*"), key=lambda p: int(p.name)):
+        try:
+            state, parent = (path / "stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if int(parent) in parents and state != "Z":
+            parents.add(int(path.name))
+            found.append(int(path.name))
+    return found
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition, timeout_s=30.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
+def test_a_killed_sweep_leaves_no_process_and_continues_to_the_same_tables(tmp_path):
+    run(tmp_path / "whole", [config(n=n, seed=seed) for n in (1, 2, 4) for seed in (0, 1)])
+
+    process = start(tmp_path / "killed", update_s=0.1)
+    wait_until(lambda: len(list((tmp_path / "killed").glob("runs/*.parquet"))) >= 2)
+    workers = children(process.pid)
+    assert len(workers) >= 2
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    wait_until(lambda: not any(alive(pid) for pid in workers), timeout_s=5.0)
+    done = len(list((tmp_path / "killed").glob("runs/*.parquet")))
+    assert 2 <= done < 6
+
+    again = start(tmp_path / "killed", update_s=0.0)
+    output, errors = again.communicate(timeout=60)
+    assert (again.returncode, errors) == (0, "")
+    assert output.splitlines()[0] == f"{done} of 6 cells are already done"
+    assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_locked_refuses_a_second_sweep_in_the_same_directory(tmp_path):
+    with locked(tmp_path):
+        with pytest.raises(ConfigError) as raised, locked(tmp_path):
+            pass
+        assert str(raised.value) == (
+            f"another sweep is running in {tmp_path}; wait for it or choose another --out"
+        )
+    with locked(tmp_path):
+        pass
+
+
+def job(group, updates=10):
+    return Job(f"{group} seed 0", "log", group, updates, None)
+
+
+def test_tally_estimates_the_time_left_from_each_groups_pace():
+    now = [0.0]
+    jobs = [job("fast"), job("slow"), job("fast"), job("slow"), job("new")]
+    tally = Tally(jobs, workers=2, already_done=3, clock=lambda: now[0])
+    assert tally.left_s() is None
+    tally.add(Event("started", 0))
+    tally.add(Event("started", 1))
+    now[0] = 10.0
+    tally.add(Event("finished", 0, updates=10))  # fast: 1 s per update
+    now[0] = 12.0
+    tally.add(Event("progress", 1, updates=4, win_rate=0.6))  # slow: 3 s per update
+    # left: slow 6 x 3, fast 10 x 1, slow 10 x 3, new 10 x (10 + 12) / (10 + 4); over two workers
+    assert tally.left_s() == pytest.approx((18 + 10 + 30 + 220 / 14) / 2)
+    assert (tally.done, tally.total, tally.spent_s(0)) == (4, 8, 10.0)
+    assert list(tally.running) == [1]
+    for index in (1, 2, 3, 4):
+        tally.add(Event("finished", index))
+    assert (tally.left_s(), tally.done) == (0.0, 8)
+
+
+def test_tally_begins_a_retried_job_anew():
+    now = [0.0]
+    tally = Tally([job("a")], workers=1, clock=lambda: now[0])
+    tally.add(Event("started", 0))
+    now[0] = 5.0
+    tally.add(Event("progress", 0, updates=5, win_rate=0.6))
+    tally.add(Event("retried", 0, error="killed"))
+    assert not tally.running
+    tally.add(Event("started", 0))
+    now[0] = 6.0
+    tally.add(Event("progress", 0, updates=2, win_rate=0.6))  # 0.5 s per update, 8 updates left
+    assert tally.left_s() == pytest.approx(4.0)
+
+
+def test_display_prints_plain_lines_where_there_is_no_terminal():
+    now = [0.0]
+    console = Console(file=StringIO(), width=20)
+    tally = Tally([job("rloo"), job("ppo")], workers=1, clock=lambda: now[0])
+    with Display(tally, console, "cells") as display:
+        display.add(Event("started", 0))
+        now[0] = 100.0
+        display.add(Event("progress", 0, updates=10, win_rate=0.8125))
+        display.add(Event("finished", 0))
+        display.add(Event("started", 1))
+        display.add(Event("failed", 1, error="RuntimeError: no"))
+    assert console.file.getvalue().splitlines() == [
+        "[1/2] rloo seed 0: win rate 0.812 in 1 min 40 s, about 1 min 40 s left",
+        "ppo seed 0: RuntimeError: no",
+    ]
+
+
+def test_display_shows_cells_time_left_and_win_rates_on_a_terminal():
+    now = [0.0]
+    console = Console(file=StringIO(), width=100, force_terminal=True)
+    tally = Tally([job("rloo"), job("ppo")], workers=2, clock=lambda: now[0])
+    with Display(tally, console, "cells") as display:
+        display.add(Event("started", 0))
+        now[0] = 20.0
+        display.add(Event("progress", 0, updates=5, win_rate=0.75))
+    shown = console.file.getvalue()
+    # 4 s per update, 5 + 10 updates left, two workers
+    for part in ("0/2 cells", "about 30 s left", "rloo seed 0", "update 5/10", "win rate 0.750"):
+        assert part in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+)
+def test_duration_reads_as_people_say_it(seconds, text):
+    assert duration(seconds) == text
