@@ -2,7 +2,7 @@
 
 | preset | models | task | where, time | may speak about |
 |---|---|---|---|---|
-| smoke | GPT-NeoX, a few thousand parameters | tldr_tiny, small | CPU, seconds | that the code runs; no verdicts |
+| smoke | GPT-NeoX, 30k parameters | tldr_tiny, small | CPU, seconds | that the code runs |
 | tiny | GPT-NeoX 0.1M (0.4M, 2M) | tldr_tiny | CPU, minutes | mechanisms |
 | small | Pythia 410M | TL;DR | 1 GPU, hours | directions |
 | paper | Pythia 410M (1B, 2.8B) | TL;DR | several GPUs, days | the paper's claims |
@@ -57,7 +57,7 @@ class Preset:
         *,
         model: str | None = None,
         seed: int = 0,
-        **overrides: Any,  # noqa: ANN401
+        **overrides: Any,
     ) -> RunConfig:
         """Return the run of one algorithm under one schedule, hyper-parameters as tuned at N = 1.
 
