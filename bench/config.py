@@ -20,7 +20,7 @@ LrSchedule = Literal["per_update", "per_round"]
 
 
 class ConfigError(ValueError):
-    """Something the user asked for is not possible; the message is one line: what, where, allowed."""
+    """What the user asked for is not possible; the message is one line: what, where, allowed."""
 
 
 @dataclass(frozen=True, kw_only=True)

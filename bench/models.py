@@ -1,17 +1,11 @@
-"""Language models before any training: small GPT-NeoX ones from nothing, others by hub id."""
+"""Small GPT-NeoX language models, before any training."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    GPTNeoXConfig,
-    GPTNeoXForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerBase
 
 from bench.config import ConfigError
 
@@ -26,31 +20,18 @@ CONTEXT_TOKENS = 128
 
 
 def initial_policy(
-    name: str, tokenizer: PreTrainedTokenizerBase, *, seed: int, dtype: str = "float32"
-) -> PreTrainedModel:
-    """Return the model that SFT starts from.
-
-    Args:
-        name: one of ``SIZES``, trained from nothing; or a hub id or directory to load.
-        tokenizer: the task's; fixes the vocabulary of a model trained from nothing.
-        seed: of the initial weights.
-        dtype: of the weights.
+    size: str, tokenizer: PreTrainedTokenizerBase, *, seed: int
+) -> GPTNeoXForCausalLM:
+    """Return an untrained policy of one of ``SIZES``, with the tokenizer's vocabulary.
 
     Raises:
-        ConfigError: ``name`` is neither.
+        ConfigError: there is no such size.
     """
-    if name in SIZES:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return GPTNeoXForCausalLM(gpt_neox_config(name, tokenizer)).to(getattr(torch, dtype))
-    if "/" not in name:
-        allowed = ", ".join(SIZES)
-        raise ConfigError(f"model {name!r}: allowed are {allowed}, a hub id or a directory")
-    try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
-    except OSError as error:
-        raise ConfigError(f"model {name!r}: {str(error).splitlines()[0]}") from error
-    return model
+    if size not in SIZES:
+        raise ConfigError(f"model {size!r}: allowed are {', '.join(SIZES)}")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return GPTNeoXForCausalLM(gpt_neox_config(size, tokenizer))
 
 
 def gpt_neox_config(size: str, tokenizer: PreTrainedTokenizerBase) -> GPTNeoXConfig:

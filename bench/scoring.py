@@ -43,9 +43,8 @@ class Scorer:
         tokens, mask = join(rollouts)
         length = rollouts.completion_tokens.shape[1]
         rewards, references = [], []
-        for part, part_mask in zip(
-            tokens.split(self._rows or len(tokens)), mask.split(self._rows or len(mask)), strict=True
-        ):
+        rows = self._rows or len(tokens)
+        for part, part_mask in zip(tokens.split(rows), mask.split(rows), strict=True):
             logits = self.reward_model(input_ids=part, **positions(part_mask)).logits
             rewards.append(logits[:, 0].float())
             if ref_logprobs:

@@ -1,37 +1,35 @@
 """The two stages before RL, by TRL's trainers: supervised fine-tuning and reward modelling.
 
-Checkpoints are cached by the hash of their ``StageConfig`` as ``<model>-<hash>/{sft,reward}``, beside
-``provenance.json`` and ``training_curves.parquet``.
+Checkpoints are cached by the hash of their ``StageConfig`` as ``<model>-<hash>/{sft,reward}``,
+beside ``provenance.json`` and ``training_curves.parquet``. A task whose checkpoints are released
+(it has a function ``stage_models``) has nothing trained.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError, safe_open
 
-from bench import provenance
+from bench import provenance, store
+from bench.agreement import PolicySampler, reward_agreement
 from bench.config import ConfigError, StageConfig
-from bench.engines.hf import HfEngine
 from bench.models import initial_policy
-from bench.sampling import sample_seeds
-from bench.tasks import build_task
+from bench.tasks import build_task, task_module
 from bench.tasks.base import Task
-from bench.types import Prompt, Sampling
+from bench.types import Prompt
 
 if TYPE_CHECKING:
     from bench.trainers import Curve
@@ -75,18 +73,17 @@ class SampleFn(Protocol):
 class StageParams:
     """Hyper-parameters of the stages (``StageConfig.params``)."""
 
-    sft_steps: int = 1250
+    sft_steps: int = 4000
     sft_batch_size: int = 128
     sft_learning_rate: float = 3e-3  # cosine
     sft_warmup_steps: int = 100
-    comparisons: int = 60000
+    comparisons: int = 20000
     comparison_temperature: float = 1.0
     max_completion_tokens: int = 20
-    reward_epochs: int = 2
+    reward_epochs: int = 1
     reward_batch_size: int = 128  # comparisons
     reward_learning_rate: float = 1e-3  # cosine
     reward_centering: float = 0.01  # keeps scores near 0, where the missing-EOS penalty is read
-    dtype: str = "float32"
 
     @staticmethod
     def of(stage: StageConfig) -> StageParams:
@@ -99,8 +96,8 @@ class StageParams:
         for name, value in stage.params.items():
             if name not in known:
                 raise ConfigError(f"stage parameter {name!r}: allowed are {', '.join(known)}")
-            if name != "dtype" and value < 0:
-                raise ConfigError(f"stage parameter {name} = {value}: must not be negative")
+            if value < 0 or (value == 0 and name not in ("sft_warmup_steps", "reward_centering")):
+                raise ConfigError(f"stage parameter {name} = {value}: must be above 0")
         return StageParams(**stage.params)
 
 
@@ -128,7 +125,7 @@ def resolve(stage: StageConfig, *, cache_dir: Path, fresh: bool = False) -> Stag
         return found
     params = StageParams.of(stage)
     task = cast(StageTask, build_task(stage.task, stage.task_params))
-    cache_dir.mkdir(parents=True, exist_ok=True)
+    store.check_writable(cache_dir)
     final = cache_dir / checkpoint_name(stage)
     with tempfile.TemporaryDirectory(prefix=f".{final.name}-", dir=cache_dir) as temporary:
         built = Path(temporary) / "new"
@@ -136,19 +133,25 @@ def resolve(stage: StageConfig, *, cache_dir: Path, fresh: bool = False) -> Stag
         if final.exists():
             final.rename(Path(temporary) / "old")
         built.rename(final)
-    return _models(final)
+    return _trained(final)
 
 
 def find(stage: StageConfig, cache_dirs: Sequence[Path]) -> StageModels | None:
     """Return the stage's checkpoints from the first directory that has them, or None.
 
+    Released checkpoints are where the task says, whatever the directories have.
+
     Raises:
-        ConfigError: a checkpoint lacks a file.
+        ConfigError: a checkpoint lacks a file or has a damaged one.
     """
+    module = task_module(stage.task)
+    if hasattr(module, "stage_models"):
+        sources = module.stage_models(stage.model, stage.task_params.get("hub_dir"))
+        return _models(*map(_local, sources))
     for cache_dir in cache_dirs:
         path = cache_dir / checkpoint_name(stage)
         if path.exists():
-            return _models(path)
+            return _trained(path)
     return None
 
 
@@ -157,65 +160,17 @@ def checkpoint_name(stage: StageConfig) -> str:
     return f"{stage.model.replace('/', '--')}-{stage.hash()}"
 
 
-def reward_agreement(
-    stage: StageConfig, models: StageModels, *, prompts: int = 1024, temperature: float = 0.7
-) -> tuple[float, int]:
-    """Return how often the reward model agrees with the gold judge, and on how many pairs.
-
-    The pairs are two samples of the SFT model for each of the first ``prompts`` prompts of split
-    ``eval``; pairs between which the judge is undecided are left out.
-    """
-    params = StageParams.of(stage)
-    task = build_task(stage.task, stage.task_params)
-    policy = AutoModelForCausalLM.from_pretrained(models.sft_dir).eval()
-    reward_model = AutoModelForSequenceClassification.from_pretrained(models.reward_dir).eval()
-    asked = task.prompts("eval")[:prompts]
-    sample = Sampler(task, policy, temperature, params.max_completion_tokens, stage.seed)
-    sides = list(zip(*sample(asked, 2), strict=True))
-    gold = np.subtract(*(task.gold_rewards(asked, side) for side in sides))
-    scores = [
-        _scores(reward_model, [p.token_ids + c for p, c in zip(asked, side, strict=True)])
-        for side in sides
-    ]
-    decided = gold != 0
-    agrees = np.sign(np.subtract(*scores)) == np.sign(gold)
-    return float(agrees[decided].mean()), int(decided.sum())
-
-
-class Sampler:
-    """Samples an SFT model for a task's comparisons; each call draws anew."""
-
-    def __init__(
-        self, task: Task, policy: Any, temperature: float, max_completion_tokens: int, seed: int
-    ) -> None:
-        """Wrap a causal language model."""
-        tokenizer = task.tokenizer
-        self._engine = HfEngine(
-            policy, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id
-        )
-        self._limits = (temperature, max_completion_tokens)
-        self._seed = seed
-
-    def __call__(self, prompts: Sequence[Prompt], k: int) -> list[list[Completion]]:
-        """Return k completions of each prompt, with EOS where it was generated."""
-        seeds = sample_seeds(self._seed, 0, prompts, k)
-        flat = self._engine.generate(prompts, Sampling(*self._limits, k), seeds).completions()
-        return [[tuple(c) for c in flat[i : i + k]] for i in range(0, len(flat), k)]
-
-
 def _train(stage: StageConfig, params: StageParams, task: StageTask, directory: Path) -> None:
-    from bench.trainers import (
-        train_reward,
-        train_sft,
-    )  # TRL takes seconds to import; runs need none
+    # Here, since TRL takes seconds to import and runs that find their checkpoints need none of it.
+    from bench.trainers import quiet, train_reward, train_sft
 
     start, started_utc = time.perf_counter(), provenance.now_utc()
-    policy = initial_policy(stage.model, task.tokenizer, seed=stage.seed, dtype=params.dtype)
+    policy = initial_policy(stage.model, task.tokenizer, seed=stage.seed)
     pairs = islice(task.sft_pairs(), params.sft_steps * params.sft_batch_size)
     curve = train_sft(policy, task.tokenizer, pairs, params, stage.seed, directory / "sft")
     sft_s = time.perf_counter() - start
 
-    sample = Sampler(
+    sample = PolicySampler(
         task, policy, params.comparison_temperature, params.max_completion_tokens, stage.seed
     )
     comparisons = task.comparisons(params.comparisons, sample)
@@ -224,12 +179,16 @@ def _train(stage: StageConfig, params: StageParams, task: StageTask, directory: 
     )
     wall_s = time.perf_counter() - start
 
-    agreement, pairs_judged = reward_agreement(stage, _models(directory))
+    models = _trained(directory)
+    with quiet():
+        agreement, pairs_judged = reward_agreement(
+            task, models, max_completion_tokens=params.max_completion_tokens, seed=stage.seed
+        )
     pq.write_table(_curve_table(curve), directory / "training_curves.parquet")
     record = {
         "stage_hash": stage.hash(),
         "stage": asdict(stage),
-        "weights_digest": _models(directory).digest,
+        "weights_digest": models.digest,
         "started_utc": started_utc,
         "wall_s": round(wall_s, 1),
         "sft_s": round(sft_s, 1),
@@ -243,33 +202,42 @@ def _train(stage: StageConfig, params: StageParams, task: StageTask, directory: 
     (directory / "provenance.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
-def _models(path: Path) -> StageModels:
+def _trained(path: Path) -> StageModels:
+    return _models(path / "sft", path / "reward")
+
+
+def _models(*directories: Path) -> StageModels:
     digest = hashlib.sha256()
-    for part in ("sft", "reward"):
-        weights = sorted((path / part).glob("*.safetensors"))
-        if not weights or not (path / part / "config.json").exists():
+    for directory in directories:
+        weights = sorted(directory.glob("*.safetensors"))
+        if not weights or not (directory / "config.json").exists():
             raise ConfigError(
-                f"checkpoint {path / part}: config.json or safetensors missing; "
-                f"delete {path} or train it anew with --fresh"
+                f"checkpoint {directory}: has no config.json or no safetensors; "
+                f"delete {directory.parent} to have it made anew"
             )
         for file in weights:
+            try:
+                with safe_open(file, framework="numpy"):
+                    pass
+            except SafetensorError as error:
+                raise ConfigError(
+                    f"{file}: {error}; delete {directory.parent} to have it made anew"
+                ) from error
             digest.update(file.read_bytes())
-    return StageModels(path / "sft", path / "reward", digest.hexdigest()[:12])
+    sft_dir, reward_dir = directories
+    return StageModels(sft_dir, reward_dir, digest.hexdigest()[:12])
+
+
+def _local(source: str) -> Path:
+    """Return the directory of a released model, downloaded where ``source`` is a hub id."""
+    if Path(source).is_dir():
+        return Path(source)
+    try:
+        return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors"]))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model {source}: {str(error).splitlines()[0]}") from error
 
 
 def _curve_table(curve: Curve) -> pa.Table:
     rows = [{name: entry.get(name) for name in CURVES.names} for entry in curve]
     return pa.Table.from_pylist(rows, schema=CURVES)
-
-
-@torch.no_grad()
-def _scores(reward_model: Any, rows: Sequence[Completion]) -> np.ndarray[Any, np.dtype[Any]]:
-    """Return the score of each row, a prompt and its completion of any length."""
-    pad = reward_model.config.pad_token_id
-    scores = []
-    for start in range(0, len(rows), 256):
-        part = rows[start : start + 256]
-        length = max(map(len, part))
-        tokens = torch.tensor([[*row, *[pad] * (length - len(row))] for row in part])
-        scores.append(reward_model(tokens.to(reward_model.device)).logits[:, 0].float().cpu())
-    return torch.cat(scores).numpy()

@@ -23,10 +23,10 @@ from trl import RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
 from bench.types import Prompt
 
-Curve = list[dict[str, Any]]  # what the trainer logged, plus "stage"
-
 if TYPE_CHECKING:
     from bench.stages import StageParams
+
+Curve = list[dict[str, Any]]  # what the trainer logged, plus "stage"
 
 LOGGING_STEPS = 25
 
@@ -48,11 +48,11 @@ def train_sft(
         "input_ids": [prompt + completion for prompt, completion in rows],
         "labels": [(-100,) * len(prompt) + completion for prompt, completion in rows],
     })  # fmt: skip
-    with _quiet(), tempfile.TemporaryDirectory() as scratch:
+    with quiet(), tempfile.TemporaryDirectory() as scratch:
         trainer = SFTTrainer(
             model=model,
             args=SFTConfig(
-                **_common(params, seed, scratch),
+                **_common(seed, scratch),
                 per_device_train_batch_size=params.sft_batch_size,
                 learning_rate=params.sft_learning_rate,
                 warmup_steps=params.sft_warmup_steps,
@@ -62,7 +62,10 @@ def train_sft(
             train_dataset=dataset,
             processing_class=tokenizer,
         )
-        return _run(trainer, "sft", "mean_token_accuracy", tokenizer, directory)
+        log = _run(trainer)
+        model.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+    return _curve("sft", log, "mean_token_accuracy")
 
 
 def train_reward(
@@ -81,7 +84,7 @@ def train_reward(
         "chosen_ids": [prompt.token_ids + chosen for prompt, chosen, _ in comparisons],
         "rejected_ids": [prompt.token_ids + rejected for prompt, _, rejected in comparisons],
     })  # fmt: skip
-    with _quiet(), tempfile.TemporaryDirectory() as scratch, torch.random.fork_rng():
+    with quiet(), tempfile.TemporaryDirectory() as scratch, torch.random.fork_rng():
         torch.manual_seed(seed)  # draws the new score head
         model = AutoModelForSequenceClassification.from_pretrained(
             sft_dir, num_labels=1, pad_token_id=tokenizer.pad_token_id
@@ -89,7 +92,7 @@ def train_reward(
         trainer = RewardTrainer(
             model=model,
             args=RewardConfig(
-                **_common(params, seed, scratch),
+                **_common(seed, scratch),
                 per_device_train_batch_size=params.reward_batch_size,
                 learning_rate=params.reward_learning_rate,
                 num_train_epochs=params.reward_epochs,
@@ -98,14 +101,17 @@ def train_reward(
             train_dataset=dataset,
             processing_class=tokenizer,
         )
-        return _run(trainer, "reward", "accuracy", tokenizer, directory)
+        log = _run(trainer)
+        model.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+    return _curve("reward", log, "accuracy")
 
 
-def _common(params: StageParams, seed: int, scratch: str) -> dict[str, Any]:
+def _common(seed: int, scratch: str) -> dict[str, Any]:
     return {
         "output_dir": scratch,
         "lr_scheduler_type": "cosine",
-        "bf16": params.dtype == "bfloat16",
+        "bf16": False,
         "activation_checkpointing": False,
         "max_length": None,
         "seed": seed,
@@ -117,25 +123,21 @@ def _common(params: StageParams, seed: int, scratch: str) -> dict[str, Any]:
     }
 
 
-def _run(
-    trainer: Trainer, stage: str, accuracy: str, tokenizer: PreTrainedTokenizerBase, directory: Path
-) -> Curve:
+def _run(trainer: Trainer) -> list[dict[str, Any]]:
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    model = trainer.model
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    return [
-        {"stage": stage, **entry, "accuracy": entry[accuracy]}
-        for entry in trainer.state.log_history
-        if "loss" in entry
-    ]
+    return [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def _curve(stage: str, log: list[dict[str, Any]], accuracy: str) -> Curve:
+    return [{**entry, "stage": stage, "accuracy": entry[accuracy]} for entry in log]
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the libraries from printing reports and from sending usage to the hub."""
     verbosity = transformers.logging.get_verbosity()
+    progress_bar = transformers.logging.is_progress_bar_enabled()
     telemetry_off = huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -144,5 +146,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         transformers.logging.set_verbosity(verbosity)
-        transformers.logging.enable_progress_bar()
+        if progress_bar:
+            transformers.logging.enable_progress_bar()
         huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = telemetry_off

@@ -57,6 +57,7 @@ class Rollouts:
     completion_mask: Tensor  # [R, T] bool
     logprobs: Tensor  # [R, T] float32
     finished: Tensor  # [R] bool: the completion ends with EOS
+    token_versions: Tensor | None = None  # [R, T] int64, -1 where masked; None: all the same
     generate_s: float = 0.0
     transfer: Mapping[str, float] = field(default_factory=dict)  # measured between processes
 
@@ -122,7 +123,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class EvalRecord:
-    """One evaluation of the policy (table ``evals``); every number is over ``win_rate_n`` prompts."""
+    """One evaluation of the policy, over ``win_rate_n`` prompts (table ``evals``)."""
 
     step: int
     episodes: int  # prompts trained on so far

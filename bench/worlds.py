@@ -28,7 +28,7 @@ TINY_STAGES = {
     "sft_batch_size": 128,
     "sft_learning_rate": 3e-3,
     "sft_warmup_steps": 100,
-    "comparisons": 10000,
+    "comparisons": 20000,
     "comparison_temperature": 1.0,
     "max_completion_tokens": 20,
     "reward_epochs": 1,
@@ -71,5 +71,5 @@ def smoke_stage(model: str = "smoke") -> StageConfig:
 
 
 def tldr_stage(model: str) -> StageConfig:
-    """Return the paper's TL;DR with Pythia ``410m``, ``1b`` or ``2.8b``; nothing is trained here."""
+    """Return the paper's TL;DR with Pythia ``410m``, ``1b`` or ``2.8b``, stages released."""
     return StageConfig(task="tldr", model=model)

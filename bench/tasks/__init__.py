@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, cast
 
 from bench.config import ConfigError
@@ -16,12 +17,21 @@ def task_names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
 
 
+def task_module(name: str) -> ModuleType:
+    """Return the module of the task ``name``.
+
+    Raises:
+        ConfigError: no such task.
+    """
+    if name not in task_names():
+        raise ConfigError(f"task {name!r}: allowed are {', '.join(task_names())}")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
 def build_task(name: str, params: Mapping[str, Any]) -> Task:
     """Build the task ``name`` from its parameters.
 
     Raises:
         ConfigError: no such task, or the task refuses its parameters.
     """
-    if name not in task_names():
-        raise ConfigError(f"task {name!r}: allowed are {', '.join(task_names())}")
-    return cast(Task, importlib.import_module(f"bench.tasks.{name}").build(params))
+    return cast("Task", task_module(name).build(params))

@@ -39,7 +39,7 @@ def judge(prompt: Sequence[int], completion: Sequence[int]) -> Verdict:
     The completion counts up to its first EOS; without one it is unfinished. It is cut into clauses
     at each full stop. A clause is *repeated* if it was said before, else *covered* if it is an own
     statement of the post, *superfluous* if it is another one's, and *invented* if it is none of
-    them; so are an empty clause and words after the last full stop.
+    them, as an empty clause is. Words after the last full stop are a clause too.
     """
     statements = _clauses(prompt[: list(prompt).index(TLDR)])
     words = list(completion)
