@@ -118,7 +118,7 @@ def _tiny() -> Preset:
     return Preset(
         name="tiny",
         seeds=3,
-        models=("0.1m", "0.4m", "2m"),
+        models=("0.1m",),
         n_values=(1, 2, 4, 8, 16, 32, 64),
         verdicts=True,
         stage_of=tiny_stage,

@@ -33,7 +33,7 @@ def fall_per_octave(record: Record, algorithms: Sequence[str], n: Sequence[int])
     """Return minus each seed's slope of the final win rate per doubling of N."""
     table = record.by_n(algorithms[0], n)
     values = -stats.slopes(table, n)
-    if len(table) < 2:
+    if min(table.shape) < 2 or table.shape[1] < 3:  # Page's test needs three columns
         return Effects(values)
     return Effects(values, f"Page's trend test as a check: p = {stats.page_trend(table):.2g}")
 

@@ -1,0 +1,194 @@
+"""Figures and tables of arXiv:2410.18252, one script each, and what the scripts share.
+
+A script states its grid of runs and how they are drawn; ``reproduce`` runs what is missing, draws,
+judges the registered claims and compares with the record. Imports torch only to run something.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import pandas as pd
+import pyarrow as pa
+from rich.console import Console
+
+from bench import store
+from bench.config import ConfigError, RunConfig
+from bench.progress import say
+from bench.sweep import SweepError, build_stages, locked, sweep
+from plots import claims, style
+from plots.frames import Record
+from reproductions.options import RESULTS, Grid, Options, parse
+from reproductions.report import compare, print_comparison, print_frame, print_verdicts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from bench.stages import StageModels
+
+RECORDS = RESULTS / "reference"
+CLAIMS = Path(__file__).with_name("claims.toml")
+MADE_HERE = (*store.SCHEMAS, "checkpoints", "figures", "logs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """One figure or table of the paper."""
+
+    name: str
+    caption: str
+    grid: Grid
+    draw: Callable[[Record], Figure] | None = None
+    tabulate: Callable[[Record, Options], pd.DataFrame] | None = None
+    every_seed: bool = True  # False: the result does not depend on the seed
+
+
+def reproduce(*wanted: Reproduction) -> NoReturn:
+    """Do what the command line asks, for one or several reproductions, and exit."""
+    sys.exit(main(wanted))
+
+
+def main(wanted: Sequence[Reproduction], arguments: Sequence[str] | None = None) -> int:
+    """Run, draw and judge; return the exit status: 1 if a run failed, 2 for bad input."""
+    console = Console()
+    try:
+        options = parse("\n\n".join(one.caption for one in wanted), arguments)
+        plans = {one.name: _runs(one, options) for one in wanted}
+        if not options.replot:
+            _run(list(_unique(plans.values())), options, console)
+        for one in wanted:
+            _show(one, plans[one.name], options, console)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except SweepError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "stopped; what was finished is kept, the same command (without --fresh) goes on",
+            file=sys.stderr,
+        )
+        return 130
+    return 0
+
+
+def _runs(one: Reproduction, options: Options) -> list[RunConfig]:
+    """Return the runs of a grid, all cells of a seed before the next seed."""
+    seeds = options.seeds or range(options.preset.seeds)
+    cells = one.grid(options)
+    return [cell.with_seed(seed) for seed in (seeds if one.every_seed else (0,)) for cell in cells]
+
+
+def _unique(plans: Iterable[list[RunConfig]]) -> list[RunConfig]:
+    """Return the runs of all grids, each once, in order of their seeds."""
+    runs = {(run.config_hash(), run.seed): run for plan in plans for run in plan}
+    return sorted(runs.values(), key=lambda run: run.seed)
+
+
+def _run(configs: Sequence[RunConfig], options: Options, console: Console) -> None:
+    results_dir = options.results_dir
+    if results_dir.resolve().is_relative_to(RECORDS):
+        raise ConfigError(f"--out {results_dir}: holds recorded runs; choose another directory")
+    with locked(results_dir):
+        if options.fresh:
+            for name in MADE_HERE:
+                shutil.rmtree(results_dir / name, ignore_errors=True)
+        sweep(
+            configs,
+            _models(configs, options, console),
+            results_dir=results_dir,
+            preset=options.preset.name,
+            workers=options.workers,
+            console=console,
+        )
+
+
+def _models(
+    configs: Sequence[RunConfig], options: Options, console: Console
+) -> dict[str, StageModels]:
+    """Return what the runs start from: the user's checkpoints, else the recorded, else new ones."""
+    from bench.stages import find
+
+    mine = options.results_dir / "checkpoints"
+    caches = [mine] if options.fresh else [mine, options.record_dir / "checkpoints"]
+    stages = {config.stage.hash(): config.stage for config in configs}
+    missing = {name: stage for name, stage in stages.items() if find(stage, caches) is None}
+    if missing:
+        build_stages(missing, mine, workers=options.workers, console=console)
+    found = {name: find(stage, caches) for name, stage in stages.items()}
+    return {name: models for name, models in found.items() if models is not None}
+
+
+def _show(one: Reproduction, runs: Sequence[RunConfig], options: Options, console: Console) -> None:
+    """Draw, tabulate, judge and compare."""
+    source, record = _find_record(one, runs, options)
+    figures = options.results_dir / "figures"
+    store.check_writable(figures)
+    console.rule(one.name)
+    paths: list[Path] = []
+    if one.draw is not None:
+        paths += style.save(one.draw(record), figures / one.name)
+    if one.tabulate is not None:
+        table = one.tabulate(record, options)
+        if table.empty:
+            say(console, "Too few of the grid's cells for its table.")
+        else:
+            print_frame(console, table, one.name)
+            paths.append(figures / f"{one.name}.parquet")
+            store.write_arrow(paths[-1], pa.Table.from_pandas(table, preserve_index=False))
+    if options.preset.verdicts:
+        judged = claims.judge(claims.load(CLAIMS), one.name, record, options.preset.name)
+        if judged:
+            print_verdicts(console, judged)
+    else:
+        say(console, f"Preset {options.preset.name} shows that the code runs: no verdicts.")
+    if source != options.record_dir and store.has_runs(options.record_dir):
+        recorded = load(options.record_dir, runs, all_seeds=True)
+        print_comparison(console, compare(record, recorded, runs))
+    cells = len({run.config_hash() for run in runs})
+    drawn = record.final["config_hash"].nunique()
+    say(console, f"Data: {source} ({drawn} of {cells} cells, {len(record.final)} runs)")
+    for path in paths:
+        say(console, f"{'Table' if path.suffix == '.parquet' else 'Figure'}: {path}")
+
+
+def _find_record(
+    one: Reproduction, runs: Sequence[RunConfig], options: Options
+) -> tuple[Path, Record]:
+    """Return the user's runs of a grid or, to replot where there are none, the recorded ones."""
+    if not options.replot:
+        return options.results_dir, load(options.results_dir, runs, all_seeds=False)
+    places = [options.results_dir, *([] if options.out else [options.record_dir])]
+    for place in places:
+        if store.has_runs(place):
+            record = load(place, runs, all_seeds=options.seeds is None)
+            if len(record.final):
+                return place, record
+    raise ConfigError(
+        f"--replot: no runs of {one.name} at preset {options.preset.name} in "
+        f"{' or '.join(map(str, places))}; give the command without --replot to run them"
+    )
+
+
+def load(results_dir: Path, runs: Sequence[RunConfig], *, all_seeds: bool) -> Record:
+    """Read the given runs from a results directory, or all seeds of their cells.
+
+    Where a cell was run from several generations of SFT and reward models, the latest run counts.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    frame = store.read(results_dir, "runs").sort_values("started_utc")
+    frame = frame.drop_duplicates(["config_hash", "seed"], keep="last")
+    keys = pd.MultiIndex.from_frame(frame[["config_hash", "seed"]])
+    wanted = pd.MultiIndex.from_tuples([(run.config_hash(), run.seed) for run in runs])
+    chosen = keys.get_level_values(0).isin(wanted.get_level_values(0))
+    frame = frame[chosen if all_seeds else keys.isin(wanted)].sort_values("run_id")
+    tables = (store.read(results_dir, table, frame["run_id"]) for table in ("evals", "steps"))
+    return Record.of(frame, *tables)

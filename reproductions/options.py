@@ -1,0 +1,136 @@
+"""The flags that every script takes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+from bench import algorithms
+from bench.config import ConfigError, LrSchedule, RunConfig
+from bench.presets import Preset, preset
+from bench.staleness import reuse
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the user asked for. None: not said."""
+
+    preset: Preset
+    seeds: tuple[int, ...] | None = None
+    algorithms: tuple[str, ...] | None = None
+    n_values: tuple[int, ...] | None = None
+    workers: int = 1
+    fresh: bool = False
+    replot: bool = False
+    out: Path | None = None
+
+    @property
+    def results_dir(self) -> Path:
+        """Where the user's own runs are."""
+        return self.out or RESULTS / self.preset.name
+
+    @property
+    def record_dir(self) -> Path:
+        """Where the recorded runs are."""
+        return RESULTS / "reference" / self.preset.name
+
+
+Grid = Callable[[Options], list[RunConfig]]  # one configuration per cell, with seed 0
+
+
+def mini_batches(
+    *names: str, most: int | None = None, lr_schedules: Sequence[LrSchedule | None] = (None,)
+) -> Grid:
+    """Return the grid algorithms x N x learning-rate schedules, under the paper's ``reuse(N)``.
+
+    The flags ``--algorithms`` and ``--n`` replace the algorithms and the preset's N. At N = 1 the
+    learning-rate schedules are the same by definition, so that there is one cell, the preset's.
+
+    Args:
+        names: algorithms unless the user names others.
+        most: how many algorithms there is room for; the user's first are taken.
+        lr_schedules: None for the preset's own.
+    """
+
+    def cells(options: Options) -> list[RunConfig]:
+        found = {}
+        for name in (options.algorithms or names)[:most]:
+            for n in options.n_values or options.preset.n_values:
+                for lr_schedule in lr_schedules:
+                    config = options.preset.run_config(name, reuse(n))
+                    if lr_schedule is not None and n > 1:
+                        config = replace(config, lr_schedule=lr_schedule)
+                    found[config.config_hash()] = config
+        return list(found.values())
+
+    return cells
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+def parse(description: str, arguments: Sequence[str] | None) -> Options:
+    """Read the command line.
+
+    Raises:
+        ConfigError: a flag or a value is not allowed.
+    """
+    parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--preset", default="tiny", help="smoke, tiny (default), small or paper")
+    add("--seeds", type=_seeds, help="how many (3), or which (0,1,4)")
+    add("--algorithms", type=_names, help="these instead of the figure's own: ppo,rloo")
+    add("--n", type=_counts, help="these mini-batches per generation round: 1,4,16")
+    add("--workers", type=int, default=os.cpu_count(), help="processes (default: cores)")
+    add("--fresh", action="store_true", help="train SFT and reward models anew, repeat all runs")
+    add("--replot", action="store_true", help="run nothing, draw what is there (else the record)")
+    add("--out", type=Path, help="results directory (default: results/<preset>)")
+    given = parser.parse_args(arguments)
+    if given.workers < 1:
+        raise ConfigError(f"--workers {given.workers}: must be at least 1")
+    if given.fresh and given.replot:
+        raise ConfigError("--fresh repeats all runs and --replot runs nothing: give one of them")
+    return Options(
+        preset=preset(given.preset),
+        seeds=given.seeds,
+        algorithms=given.algorithms,
+        n_values=given.n,
+        workers=given.workers,
+        fresh=given.fresh,
+        replot=given.replot,
+        out=given.out,
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    allowed = algorithms.available()
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in allowed:
+            raise argparse.ArgumentTypeError(f"{name!r}: allowed are {', '.join(allowed)}")
+    return names
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return _integers(text, least=1)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    return _integers(text, least=0) if "," in text else tuple(range(_integers(text, least=1)[0]))
+
+
+def _integers(text: str, *, least: int) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or any(not part.isdecimal() or int(part) < least for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: allowed are whole numbers from {least}, with commas between them"
+        )
+    return tuple(dict.fromkeys(int(part) for part in parts))

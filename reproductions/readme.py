@@ -1,0 +1,136 @@
+"""Writes what the record says into the README: ``python reproductions/readme.py``.
+
+Verdicts, tables and hyper-parameters between the README's two ``results`` marks are generated from
+``results/reference/tiny`` and never typed. ``--check`` only says whether they are up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from bench import store
+from bench.presets import preset
+from plots import claims, stats
+from plots.frames import Record
+from reproductions import CLAIMS, RECORDS, ablation_lr_schedule, load, table_sft
+from reproductions.all import discover
+from reproductions.options import Options
+from reproductions.report import interval_text
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+MARKS = ("<!-- results -->", "<!-- /results -->")
+PRESET = "tiny"
+
+
+def generate() -> str:
+    """Return the generated part of the README.
+
+    Raises:
+        ConfigError: the record is missing or cannot be read.
+    """
+    options = Options(preset=preset(PRESET))
+    record_dir = RECORDS / PRESET
+    runs = store.read(record_dir, "runs")
+    first = runs.iloc[0]
+    parts = [
+        f"Preset `{PRESET}`: {len(runs)} runs on {first['host_cpu']} ({first['cores']} cores, one "
+        f"thread a run), torch {first['torch']}, code at `{str(first['git_revision'])[:10]}`. "
+        "Intervals are over seeds. Verdicts speak of the mechanism at this scale, not of Pythia."
+    ]
+    for one in discover():
+        record = load(record_dir, one.grid(options), all_seeds=True)
+        if judged := claims.judge(claims.load(CLAIMS), one.name, record, PRESET):
+            parts += [f"### `{one.name}`", _verdicts(judged)]
+        if one.name == "fig_offpolicy_robustness":
+            parts.append(_win_rates(record))
+        if one.name == "ablation_lr_schedule":
+            parts += [
+                "### How much is the learning-rate schedule",
+                "What the effects become when the rate is stepped once per round, as the authors "
+                "do (`explained`: per round minus per update, paired by seed).",
+                _markdown(ablation_lr_schedule.tabulate(record, options)),
+            ]
+        if one.name == "table_sft":
+            parts += ["### Before RL", _markdown(table_sft.tabulate(record, options))]
+    parts += ["### Hyper-parameters, as searched at N = 1", _tuned()]
+    return "\n\n".join(parts)
+
+
+def _verdicts(judged: Sequence[claims.Verdict]) -> str:
+    rows = [
+        {
+            "claim": f"**{v.claim.id}** {v.claim.sentence}",
+            "verdict": f"**{v.text}**" + (f" ({v.reason})" if v.reason else ""),
+            "estimate": interval_text(v.interval.estimate, v.interval.lo, v.interval.hi),
+            "unit": v.claim.unit,
+            "published": "-" if v.claim.published is None else f"{v.claim.published:+.4f}",
+            "seeds": v.interval.n,
+        }
+        for v in judged
+    ]
+    return _markdown(pd.DataFrame(rows))
+
+
+def _win_rates(record: Record) -> str:
+    """Return final win rates by algorithm and N, and the off-policy tolerance."""
+    rows = []
+    for name, runs in record.final.groupby("algorithm", sort=False):
+        n_values = sorted(runs["n"].unique())
+        row: dict[str, object] = {"algorithm": f"`{name}`"}
+        for n in n_values:
+            cell = stats.t_interval(runs[runs["n"] == n]["win_rate"].to_numpy())
+            row[f"N = {n}"] = f"{cell.estimate:.3f} ± {cell.hi - cell.estimate:.3f}"
+        wide = record.by_n(str(name), n_values)
+        sft = record.by_n(str(name), n_values, "sft_win_rate")
+        tolerance = stats.tolerance(wide.to_numpy(), sft.to_numpy().mean(axis=1), n_values)
+        opt = tolerance.opt
+        row["OPT"] = tolerance.reason or f"{opt.estimate:.2f} [{opt.lo:.2f}, {opt.hi:.2f}]"
+        rows.append(row)
+    return _markdown(pd.DataFrame(rows))
+
+
+def _tuned() -> str:
+    path = RECORDS / PRESET / "tuning.parquet"
+    table = pd.read_parquet(path)
+    chosen = table[table["chosen"]].drop(columns=["chosen"])
+    return (
+        f"{len(table)} trials, all in `{path.relative_to(README.parent)}`; win rate on the tuning "
+        f"split.\n\n{_markdown(chosen)}"
+    )
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    """Return a data frame as a Markdown table."""
+
+    def text(value: object) -> str:
+        if isinstance(value, float):
+            return "-" if pd.isna(value) else f"{value:.4g}"
+        return str(value)
+
+    lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
+    lines += [[text(value) for value in row] for row in frame.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Rewrite or check the README; return 1 if a check finds it out of date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    options = parser.parse_args(arguments)
+    before = README.read_text(encoding="utf-8")
+    head, rest = before.split(MARKS[0])
+    tail = rest.split(MARKS[1])[1]
+    after = f"{head}{MARKS[0]}\n\n{generate()}\n\n{MARKS[1]}{tail}"
+    if options.check:
+        return int(before != after)
+    README.write_text(after, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

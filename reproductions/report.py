@@ -1,0 +1,116 @@
+"""What a script prints: verdicts, and how the user's runs compare with the recorded ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench.config import RunConfig
+from bench.progress import say
+from plots.claims import Verdict
+from plots.frames import Record
+from plots.stats import t_interval
+
+TIMES = ["wall_s", "evaluate_s"]
+
+
+def print_frame(console: Console, frame: pd.DataFrame, title: str) -> None:
+    """Print a data frame of text and numbers as a table."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in frame.columns:
+        numeric = pd.api.types.is_numeric_dtype(frame[column])
+        table.add_column(
+            str(column).replace("_", " "), justify="right" if numeric else "left", overflow="fold"
+        )
+    for row in frame.itertuples(index=False):
+        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
+    console.print(table)
+
+
+def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
+    """Print one row per claim: what the runs say of it, with the interval."""
+    rows = [
+        {
+            "claim": f"{v.claim.id} {v.claim.sentence}",
+            "verdict": v.text,
+            "estimate": interval_text(v.interval.estimate, v.interval.lo, v.interval.hi),
+            "unit": v.claim.unit,
+            "seeds": str(v.interval.n),
+            "reason": v.reason,
+        }
+        for v in verdicts
+    ]
+    print_frame(console, pd.DataFrame(rows), "Verdicts on the paper's claims")
+
+
+def compare(mine: Record, recorded: Record, configs: Sequence[RunConfig]) -> pd.DataFrame:
+    """Compare final win rates per cell of ``configs`` on the seeds that both records have.
+
+    Returns:
+        One row per cell: seeds in common, how many of those runs are ``identical`` in every
+        evaluated number, mean difference (mine minus recorded) with its 95% t-interval over seeds.
+    """
+    rows = []
+    cells = {config.config_hash(): config for config in configs}
+    for key, config in cells.items():
+        sides = [
+            side.final[side.final["config_hash"] == key].set_index("seed")
+            for side in (mine, recorded)
+        ]
+        seeds = sorted(set(sides[0].index) & set(sides[1].index))
+        win_rates = [side.loc[seeds, "win_rate"] for side in sides]
+        interval = t_interval((win_rates[0] - win_rates[1]).to_numpy())
+        rows.append(
+            {
+                "cell": f"{config.algorithm} {config.schedule} {config.lr_schedule}",
+                "seeds": len(seeds),
+                "identical": sum(
+                    _evaluations(mine, key, seed).equals(_evaluations(recorded, key, seed))
+                    for seed in seeds
+                ),
+                "difference": interval.estimate,
+                "lo": interval.lo,
+                "hi": interval.hi,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def print_comparison(console: Console, compared: pd.DataFrame) -> None:
+    """Say in a line that all runs are identical to the record, or print the cells that are not."""
+    seeds, identical = int(compared["seeds"].sum()), int(compared["identical"].sum())
+    if not seeds:
+        say(console, "The record has none of these runs to compare with.")
+        return
+    say(console, f"Compared with the record: {identical} of {seeds} runs are identical.")
+    other = compared[compared["identical"] < compared["seeds"]]
+    if len(other):
+        rows = [
+            {
+                "cell": row["cell"],
+                "seeds": str(row["seeds"]),
+                "identical": str(row["identical"]),
+                "win rate, mine - recorded": interval_text(row["difference"], row["lo"], row["hi"]),
+            }
+            for row in other.to_dict("records")
+        ]
+        print_frame(console, pd.DataFrame(rows), "Cells that differ from the record")
+
+
+def _evaluations(record: Record, config_hash: str, seed: int) -> pd.DataFrame:
+    frame = record.curves
+    frame = frame[(frame["config_hash"] == config_hash) & (frame["seed"] == seed)]
+    first = list(frame.columns).index("step")
+    return frame.iloc[:, first:].drop(columns=TIMES, errors="ignore").reset_index(drop=True)
+
+
+def interval_text(estimate: float, lo: float, hi: float) -> str:
+    """Return an estimate and, where there is one, its interval."""
+    if math.isnan(lo):
+        return f"{estimate:+.4f}"
+    return f"{estimate:+.4f} [{lo:+.4f}, {hi:+.4f}]"

@@ -1,0 +1,94 @@
+import pytest
+
+from bench.config import ConfigError
+from bench.presets import preset
+from reproductions import options
+from reproductions.options import Options, mini_batches, parse
+
+
+def test_parse_defaults_to_a_real_run_at_tiny():
+    found = parse("", [])
+    assert (found.preset.name, found.seeds, found.algorithms, found.n_values) == (
+        "tiny", None, None, None,
+    )  # fmt: skip
+    assert (found.fresh, found.replot) == (False, False)
+    assert found.results_dir == options.RESULTS / "tiny"
+    assert found.record_dir == options.RESULTS / "reference" / "tiny"
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("3", (0, 1, 2)), ("0,3,4", (0, 3, 4)), ("4,", (4,)), ("1,1", (1,))]
+)
+def test_seeds_are_a_count_or_a_list(text, seeds):
+    assert parse("", ["--seeds", text]).seeds == seeds
+
+
+def test_mini_batches_are_algorithms_by_n():
+    cells = mini_batches("ppo", "rloo")(Options(preset=preset("smoke")))
+    assert [(c.algorithm, str(c.schedule)) for c in cells] == [
+        ("ppo", "reuse(1)"), ("ppo", "reuse(4)"), ("rloo", "reuse(1)"), ("rloo", "reuse(4)"),
+    ]  # fmt: skip
+
+
+def test_mini_batches_take_the_users_algorithms_and_n_as_far_as_there_is_room():
+    asked = Options(preset=preset("smoke"), algorithms=("copg", "rloo"), n_values=(2,))
+    assert [(c.algorithm, c.schedule.n) for c in mini_batches("ppo")(asked)] == [
+        ("copg", 2), ("rloo", 2),
+    ]  # fmt: skip
+    assert [c.algorithm for c in mini_batches("ppo", most=1)(asked)] == ["copg"]
+
+
+def test_mini_batches_have_one_cell_for_all_learning_rate_schedules_at_n_1():
+    grid = mini_batches("ppo", lr_schedules=("per_update", "per_round"))
+    cells = grid(Options(preset=preset("smoke")))
+    assert [(c.schedule.n, c.lr_schedule) for c in cells] == [
+        (1, "per_update"), (4, "per_update"), (4, "per_round"),
+    ]  # fmt: skip
+    # so that it is the cell of the other figures
+    assert cells[0] == mini_batches("ppo")(Options(preset=preset("smoke")))[0]
+
+
+ALGORITHMS = ", ".join(options.algorithms.available())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--preset huge", "preset 'huge': allowed are smoke, tiny, small, paper"),
+        ("--algorithms ppo,dqn", f"argument --algorithms: 'dqn': allowed are {ALGORITHMS}"),
+        (
+            "--n 0",
+            "argument --n: '0': allowed are whole numbers from 1, with commas between them",
+        ),
+        (
+            "--n 1,two",
+            "argument --n: '1,two': allowed are whole numbers from 1, with commas between them",
+        ),
+        (
+            "--seeds -1,",
+            "argument --seeds: expected one argument",
+        ),
+        (
+            "--seeds 0",
+            "argument --seeds: '0': allowed are whole numbers from 1, with commas between them",
+        ),
+        ("--workers 0", "--workers 0: must be at least 1"),
+        ("--workers all", "argument --workers: invalid int value: 'all'"),
+        (
+            "--fresh --replot",
+            "--fresh repeats all runs and --replot runs nothing: give one of them",
+        ),
+        ("--nope", "unrecognized arguments: --nope"),
+    ],
+)
+def test_parse_refuses_what_is_not_allowed(arguments, message):
+    with pytest.raises(ConfigError) as raised:
+        parse("", arguments.split())
+    assert str(raised.value) == message
+
+
+def test_help_shows_the_caption(capsys):
+    with pytest.raises(SystemExit) as raised:
+        parse("A caption, 100% as written.", ["--help"])
+    assert raised.value.code == 0
+    assert "A caption, 100% as written." in capsys.readouterr().out

@@ -1,0 +1,162 @@
+"""Every script for real, at smoke scale: models are trained, runs are killed and resumed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench import store
+from reproductions.all import discover
+from tests.bench.test_sweep import alive, assert_same, children, wait_until
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+
+def command(script, *arguments):
+    return [sys.executable, f"reproductions/{script}.py", "--preset", "smoke", *map(str, arguments)]
+
+
+def run(script, *arguments, **environment):
+    """Run a script to its end."""
+    return subprocess.run(
+        command(script, *arguments),
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """Run everything from nothing; return the results directory and what was printed."""
+    results = tmp_path_factory.mktemp("smoke") / "results"
+    done = run("all", "--fresh", "--out", results)
+    assert (done.returncode, done.stderr) == (0, "")
+    return results, done.stdout
+
+
+def with_checkpoints(smoke, target):
+    """Return an empty results directory that has the SFT and reward models."""
+    shutil.copytree(smoke[0] / "checkpoints", target / "checkpoints")
+    return target
+
+
+def test_all_makes_every_figure_and_table_and_runs_shared_runs_once(smoke):
+    results, output = smoke
+    names = [one.name for one in discover()]
+    assert names == [
+        "fig_offpolicy_ppo", "fig_offpolicy_robustness", "table_sft", "ablation_lr_schedule",
+    ]  # fmt: skip
+    for one in discover():
+        if one.draw is not None:
+            assert (results / "figures" / f"{one.name}.png").stat().st_size > 10_000
+            assert (results / "figures" / f"{one.name}.svg").exists()
+    # 4 algorithms x N in {1, 4} x 2 seeds, 2 x N = 4 x 2 seeds per round, 1 for the SFT table
+    assert "[21/21]" in output
+    runs = store.read(results, "runs")
+    assert len(runs) == 16 + 4 + 1
+    assert set(runs["status"]) == {"completed"}
+    assert set(runs["threads"]) == {1}
+    assert output.count("no verdicts") == 4
+    steps = store.read(results, "steps").merge(runs[["run_id", "schedule"]], on="run_id")
+    stale = steps[steps["schedule"] == "reuse(4)"]
+    assert (stale["staleness"] == stale["step"] % 4).all()
+
+
+def test_a_second_time_nothing_is_run(smoke):
+    results, _ = smoke
+    before = {path: path.stat().st_mtime_ns for path in results.glob("*/*-s*.parquet")}
+    done = run("fig_offpolicy_ppo", "--out", results)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == "4 of 4 cells are already done"
+    assert before == {path: path.stat().st_mtime_ns for path in results.glob("*/*-s*.parquet")}
+
+
+def test_replot_needs_no_torch(smoke, tmp_path):
+    results, _ = smoke
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('torch was imported')")
+    done = run("all", "--replot", "--out", results, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"Data: {results} (8 of 8 cells, 16 runs)" in done.stdout
+
+
+def test_a_sweep_killed_in_the_middle_continues_to_the_same_tables(smoke, tmp_path):
+    results = with_checkpoints(smoke, tmp_path / "killed")
+    arguments = command("fig_offpolicy_robustness", "--out", results, "--workers", 2)
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_until(lambda: len(list(results.glob("runs/*.parquet"))) >= 2, timeout_s=300)
+    workers = children(process.pid)
+    process.kill()
+    process.wait()
+    wait_until(lambda: not any(alive(pid) for pid in workers), timeout_s=20)
+    done = len(list(results.glob("runs/*.parquet")))
+    assert 2 <= done < 16
+
+    again = run("fig_offpolicy_robustness", "--out", results)
+    assert again.returncode == 0
+    assert again.stdout.splitlines()[0] == f"{done} of 16 cells are already done"
+
+    # The same runs of the undisturbed sweep, with other runs between them: the same numbers.
+    whole = tmp_path / "whole"
+    for run_id in store.read(results, "runs")["run_id"]:
+        for table in store.SCHEMAS:
+            (whole / table).mkdir(parents=True, exist_ok=True)
+            shutil.copy(smoke[0] / table / f"{run_id}.parquet", whole / table)
+    assert_same(whole, results)
+
+
+def test_interrupting_a_sweep_says_how_to_go_on(smoke, tmp_path):
+    results = with_checkpoints(smoke, tmp_path / "results")
+    process = subprocess.Popen(
+        command("fig_offpolicy_robustness", "--out", results),
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    wait_until(lambda: list(results.glob("runs/*.parquet")), timeout_s=300)
+    workers = children(process.pid)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors == (
+        "stopped; what was finished is kept, the same command (without --fresh) goes on\n"
+    )
+    wait_until(lambda: not any(alive(pid) for pid in workers), timeout_s=20)
+
+
+def test_a_full_disk_ends_with_one_line_and_keeps_the_rest(smoke, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(smoke[0], results)
+    run_id = store.read(results, "runs").query("algorithm == 'ppo'")["run_id"].iloc[0]
+    path = results / "runs" / f"{run_id}.parquet"
+    path.unlink()
+    path.with_name(f".{path.name}.tmp").symlink_to("/dev/full")  # answers writes with ENOSPC
+    done = run("all", "--out", results)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: no space left to write {path}; finished runs are safe, "
+        "free some space and give the same command again\n"
+    )
+    assert len(store.read(results, "runs")) == 20
+
+
+def test_the_same_seed_gives_the_same_metrics_to_the_bit(smoke, tmp_path):
+    results = with_checkpoints(smoke, tmp_path / "results")
+    done = run("fig_offpolicy_ppo", "--out", results, "--n", "4", "--seeds", "1,")
+    assert done.returncode == 0
+    (run_id,) = store.read(results, "runs")["run_id"]
+    for table in ("evals", "steps"):
+        mine, first = (store.read(place, table, [run_id]) for place in (results, smoke[0]))
+        numbers = [c for c in mine.columns if not c.endswith("_s")]
+        pd.testing.assert_frame_equal(mine[numbers], first[numbers], check_exact=True)
