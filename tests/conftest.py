@@ -51,9 +51,7 @@ def reward_model() -> GPTNeoXForSequenceClassification:
 def prompts() -> tuple[Prompt, ...]:
     """Return six prompts of lengths 3 to 8."""
     rng = np.random.default_rng(0)
-    return tuple(
-        Prompt(i, tuple(rng.integers(2, VOCABULARY, 3 + i).tolist())) for i in range(6)
-    )
+    return tuple(Prompt(i, tuple(rng.integers(2, VOCABULARY, 3 + i).tolist())) for i in range(6))
 
 
 class FakeTokenizer:

@@ -20,6 +20,7 @@ class NullEngine:
         self.policy_version = snapshot.policy_version
 
     def generate(self, prompts, sampling, seeds):
+        del sampling
         self.asked.append((self.policy_version, [p.prompt_id for p in prompts], seeds))
         return self.asked[-1]
 

@@ -53,7 +53,9 @@ def test_generate_equals_a_naive_loop_over_rows(engine, policy, prompts, tempera
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0])
 def test_logprobs_agree_with_the_learners(engine, policy, prompts, temperature):
-    rollouts = engine.generate(prompts, Sampling(temperature, 12, 2), sample_seeds(1, 0, prompts, 2))
+    rollouts = engine.generate(
+        prompts, Sampling(temperature, 12, 2), sample_seeds(1, 0, prompts, 2)
+    )
     tokens, mask = join(rollouts)
     learner = completion_logprobs(
         policy, tokens, mask, rollouts.completion_tokens.shape[1], temperature
