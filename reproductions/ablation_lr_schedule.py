@@ -53,12 +53,13 @@ def draw(record: Record) -> Figure:
 def tabulate(record: Record, options: Options) -> pd.DataFrame:
     """Return each claim's effect under both schedules and their difference, paired by seed.
 
-    A claim needs its algorithms and at least three N.
+    A claim needs its algorithms and at least three N that were run under both schedules.
     """
     del options
     rows = []
+    in_both = set.intersection(*(set(arm(record, name).final["n"]) for name in SCHEDULES))
     for claim in claims.load(CLAIMS):
-        n = [value for value in claim.n if value in set(record.final["n"])]
+        n = [value for value in claim.n if value in in_both]
         there = set(claim.algorithms) <= set(record.final["algorithm"])
         if claim.id not in EXPLAINED or not there or len(n) < 3:
             continue
