@@ -53,9 +53,7 @@ class Evaluator:
         self._reference_gold = task.gold_rewards(self._prompts, self._references)
         self._seeds = sample_seeds(0, EVALUATION, self._prompts, 1)
 
-    def evaluate(
-        self, policy: PreTrainedModel, at: Elapsed
-    ) -> tuple[EvalRecord, list[Sample]]:
+    def evaluate(self, policy: PreTrainedModel, at: Elapsed) -> tuple[EvalRecord, list[Sample]]:
         """Return the evaluation and the first few completions as text.
 
         Win rate: share of prompts whose near-greedy completion the gold judge prefers to the
@@ -138,9 +136,9 @@ class Evaluator:
             Sample(
                 step=step,
                 prompt_id=self._prompts[i].prompt_id,
-                prompt=str(decode(self._prompts[i].token_ids)),
+                prompt=str(decode(list(self._prompts[i].token_ids))),
                 completion=str(decode(completions[i])),
-                reference=str(decode(self._references[i])),
+                reference=str(decode(list(self._references[i]))),
                 gold=gold[i],
                 reference_gold=float(self._reference_gold[i]),
                 reward=rewards[i],

@@ -160,13 +160,13 @@ class Learner:
             outputs = [output.requires_grad_() for output in outputs]
         result = self.algorithm.loss(outputs[0], outputs[1] if len(outputs) > 1 else None, batch)
         if torch.isfinite(result.loss):
-            result.loss.backward()  # type: ignore[no-untyped-call]
+            result.loss.backward()
             if not whole:
                 for forward, output in zip(forwards, outputs, strict=True):
                     assert output.grad is not None
                     for part in range(0, len(tokens), rows):
                         at = slice(part, part + rows)
-                        forward(tokens[at], mask[at]).backward(output.grad[at])  # type: ignore[no-untyped-call]
+                        forward(tokens[at], mask[at]).backward(output.grad[at])
         return outputs[0].detach(), float(result.loss.detach()), dict(result.metrics)
 
     def _policy_forward(self, rollouts: Rollouts) -> Forward:

@@ -53,9 +53,7 @@ def completion_logprobs(
     return logprobs.gather(-1, targets)[..., 0] * mask[:, -completion_length:]
 
 
-def completion_values(
-    model: PreTrainedModel, tokens: Tensor, mask: Tensor, completion_length: int
-) -> Tensor:
+def completion_values(model: Any, tokens: Tensor, mask: Tensor, completion_length: int) -> Tensor:
     """Return values [R, T]: the score head at the position before each completion token.
 
     ``model`` is a sequence classifier with one label, as TRL's RewardTrainer saves it.

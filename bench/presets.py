@@ -45,9 +45,7 @@ class Preset:
         """
         model = model or self.models[0]
         if model not in self.models:
-            raise ConfigError(
-                f"model {model!r}: preset {self.name} has {', '.join(self.models)}"
-            )
+            raise ConfigError(f"model {model!r}: preset {self.name} has {', '.join(self.models)}")
         return self.stage_of(model)
 
     def run_config(

@@ -173,9 +173,9 @@ class Search:
 def write_choice(chosen: Preset, table: pd.DataFrame, path: Path = TUNED) -> None:
     """Merge the chosen hyper-parameters of a preset into ``tuned.toml``."""
     entries = {name: dict(tuned(name)) for name in ("smoke", "tiny", "small", "paper")}
-    for row in table[table["chosen"]].itertuples():
-        coefficient = None if pd.isna(row.coefficient) else float(row.coefficient)
-        trial = Trial(str(row.algorithm), float(row.learning_rate), coefficient)
+    for row in table[table["chosen"]].to_dict("records"):
+        coefficient = None if pd.isna(row["coefficient"]) else float(row["coefficient"])
+        trial = Trial(str(row["algorithm"]), float(row["learning_rate"]), coefficient)
         entries[chosen.name][trial.algorithm] = trial.overrides(chosen)
     lines = [
         "# Chosen at N = 1 on tuning seeds and the tuning split by `python -m bench.tuning`.",

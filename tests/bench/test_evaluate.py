@@ -56,9 +56,7 @@ def test_evaluation_equals_naive_sums(policy, reward_model, prompts, fake_task):
     assert record.completion_tokens_mean == pytest.approx(sum(len(c) for c in greedy) / 6)
     assert (record.step, record.episodes, record.completions, record.wall_s) == (3, 18, 36, 1.5)
 
-    nlls = [
-        nll(reference, p.token_ids, c, 1.0) for p, c in zip(prompts, greedy, strict=True)
-    ]
+    nlls = [nll(reference, p.token_ids, c, 1.0) for p, c in zip(prompts, greedy, strict=True)]
     assert record.perplexity == pytest.approx(
         math.exp(sum(nlls) / sum(len(c) for c in greedy)), rel=1e-4
     )
