@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from bench import algorithms
-from bench.config import Execution, RunConfig
+from bench.config import ConfigError, Execution, RunConfig
 from bench.engines.hf import load_hf_engine
+from bench.engines.vllm import VllmEngine
 from bench.evaluate import Evaluator
 from bench.handoff import Handoff
 from bench.learner import Learner
@@ -45,8 +51,8 @@ def assemble(
     frozen = getattr(torch, config.dtype)
 
     def load(auto: Any, directory: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-        model: PreTrainedModel = auto.from_pretrained(directory, dtype=dtype)
-        return model.to(device)  # type: ignore[arg-type]
+        model: PreTrainedModel = auto.from_pretrained(directory, dtype=dtype).to(device)
+        return model
 
     scorer = Scorer(
         load(AutoModelForSequenceClassification, models.reward_dir, frozen),
@@ -65,34 +71,48 @@ def assemble(
         else None,
     )
     evaluator = Evaluator(config, task, scorer)
-    engine = partial(
-        load_hf_engine,
-        models.sft_dir,
-        dtype=config.dtype,
-        device=device,
-        pad_token_id=task.tokenizer.pad_token_id,
-        eos_token_id=task.tokenizer.eos_token_id,
-    )
+    engine = engine_factory(config, models.sft_dir, task.tokenizer, device)
     stream = PromptStream(task.prompts("train"), config.prompts_per_batch, config.seed)
     sampling = Sampling(
         config.temperature, config.max_completion_tokens, algorithm.completions_per_prompt
     )
-    source: Source
     if execution.source == "inline":
-        source = InlineSource(engine(), config.schedule, stream, sampling, config.seed)
-    else:
-        source = OverlappedSource(
-            local_launch(engine, execution),
-            Handoff(dtype=frozen),
-            config.schedule,
-            stream,
-            sampling,
-            config.seed,
-            batches=config.updates,
-            execution=execution,
-            device=device,
-        )
-    return source, learner, evaluator
+        inline = InlineSource(engine(), config.schedule, stream, sampling, config.seed)
+        return inline, learner, evaluator
+    overlapped = OverlappedSource(
+        local_launch(engine, execution),
+        Handoff(dtype=frozen),
+        config.schedule,
+        stream,
+        sampling,
+        config.seed,
+        batches=config.updates,
+        execution=execution,
+        device=device,
+    )
+    try:
+        overlapped.wait_until_started()
+    except BaseException:
+        overlapped.close()
+        raise
+    return overlapped, learner, evaluator
+
+
+def engine_factory(
+    config: RunConfig, model_dir: Path, tokenizer: PreTrainedTokenizerBase, device: str
+) -> Callable[[], VerifiableEngine]:
+    """Return what builds the run's engine around a checkpoint, in any process.
+
+    Raises:
+        ConfigError: there is no engine of that name.
+    """
+    tokens = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    match config.engine:
+        case "hf":
+            return partial(load_hf_engine, model_dir, dtype=config.dtype, device=device, **tokens)
+        case "vllm":
+            return partial(VllmEngine, model_dir, dtype=config.dtype, **tokens)
+    raise ConfigError(f"engine {config.engine!r}: allowed are hf, vllm")
 
 
 def local_launch(

@@ -69,11 +69,7 @@ class Handoff:
         Raises:
             ConfigError: there is not enough space.
         """
-        state = {
-            name: value.to(self._dtype) if value.is_floating_point() else value
-            for name, value in snapshot.state.items()
-        }
-        state = {name: value.contiguous() for name, value in state.items()}
+        state = {name: self._converted(value) for name, value in snapshot.state.items()}
         needed = sum(value.nbytes for value in state.values())
         free = shutil.disk_usage(self.directory).free
         if needed > free:
@@ -86,6 +82,10 @@ class Handoff:
         save_file(state, temporary)
         temporary.rename(path)
         return checksum(state)
+
+    def _converted(self, value: Tensor) -> Tensor:
+        dtype = self._dtype if value.is_floating_point() else value.dtype
+        return value.to("cpu", dtype).contiguous()
 
     def read(self, policy_version: int) -> WeightSnapshot:
         """Return a snapshot that was written and not dropped."""

@@ -75,9 +75,9 @@ def train(
     """
     execution = execution or Execution()
     if execution.source == "inline" and not config.schedule.lock_step:
-        raise ConfigError(
-            f"{config.schedule} runs freely: it needs source = 'overlapped', not 'inline'"
-        )
+        raise ConfigError(f"schedule {config.schedule}: runs freely, source must be 'overlapped'")
+    if execution.source == "inline" and config.engine == "vllm":
+        raise ConfigError("engine 'vllm': needs its own process, source must be 'overlapped'")
     directory = None
     if execution.checkpoint_dir is not None:
         directory = execution.checkpoint_dir / config.run_id(models.digest)

@@ -28,7 +28,12 @@ class Engine(Protocol):
 
 
 class VerifiableEngine(Engine, Protocol):
-    """An engine that can live in another process than the learner."""
+    """An engine that can live in another process than the learner.
+
+    Its ``generate`` may have a fourth parameter ``newer``, a function to ask between two tokens:
+    a snapshot that it returns is loaded before it is asked again, or before ``generate`` returns.
+    The rollouts then have ``token_versions`` and the oldest of them as their ``policy_version``.
+    """
 
     def checksum(self) -> str:
         """Return ``bench.handoff.checksum`` of the weights that it generates with now."""
