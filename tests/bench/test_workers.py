@@ -1,0 +1,140 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+
+import pytest
+
+from bench.config import ConfigError
+from bench.workers import LocalWorker, WorkerDiedError, WorkerError
+
+from .counter import Counter
+from .processes import eventually, runs
+
+WAIT_S = 30.0  # for what should take a moment, on a machine that may be busy
+
+
+@pytest.fixture(scope="module")
+def worker():
+    worker = LocalWorker(partial(Counter, start=3), threads=2, cores={min(os.sched_getaffinity(0))})
+    yield worker
+    worker.close()
+
+
+def start(**fails):
+    return LocalWorker(partial(Counter, **fails), name="the counter")
+
+
+def test_calls_are_answered_in_order(worker):
+    futures = [worker.submit("add", value) for value in (1, 10, 100)]
+    assert [future.result(WAIT_S) for future in futures] == [4, 14, 114]
+
+
+def test_an_exception_comes_back_as_one_line_with_its_traceback(worker):
+    future = worker.submit("boom", KeyError("first\nsecond"))
+    with pytest.raises(WorkerError) as caught:
+        future.result(WAIT_S)
+    assert str(caught.value).startswith("KeyError: ")
+    assert "\n" not in str(caught.value)
+    assert "in boom" in caught.value.details
+    with pytest.raises(ConfigError, match=r"^model 'x': allowed are y$"):
+        worker.submit("boom", ConfigError("model 'x': allowed are y")).result(WAIT_S)
+    with pytest.raises(WorkerError, match="AttributeError"):
+        worker.submit("no_such_method").result(WAIT_S)
+    assert worker.submit("add", 0).result(WAIT_S) >= 3  # it goes on
+
+
+def test_threads_and_cores_are_set_and_torch_is_not_imported(worker):
+    settings = worker.submit("settings").result(WAIT_S)
+    assert settings == {"threads": "2", "cores": [min(os.sched_getaffinity(0))], "torch": False}
+
+
+@pytest.mark.parametrize(
+    ("fail", "message"),
+    [
+        ("raise", "^ValueError: no model by that name$"),
+        ("exit", "^the counter exited with status 1: the loader gave up$"),
+        ("kill", "^the counter was killed by SIGKILL$"),
+    ],
+)
+def test_a_worker_that_cannot_start_says_why(fail, message):
+    worker = start(fail=fail)
+    with pytest.raises(WorkerError, match=message):
+        worker.ready.result(WAIT_S)
+    assert eventually(lambda: not worker.alive)
+    worker.close()
+
+
+def test_a_killed_worker_fails_its_calls_and_takes_its_children_along():
+    worker = start()
+    child = worker.submit("child").result(WAIT_S)
+    waiting = [worker.submit("sleep", 3600), worker.submit("add", 1)]
+    os.kill(worker.pid, signal.SIGKILL)
+    before = time.monotonic()
+    for future in [*waiting, worker.submit("add", 1)]:
+        with pytest.raises(WorkerDiedError, match=r"^the counter was killed by SIGKILL$"):
+            future.result(WAIT_S)
+    # Within a second of a free machine; a busy one is given some more.
+    assert time.monotonic() - before < 3
+    with pytest.raises(WorkerDiedError):
+        worker.submit("add", 1).result(WAIT_S)  # nor does a later call wait
+    assert eventually(lambda: not runs(child))
+    worker.close()
+
+
+def test_a_stopped_worker_is_ended_by_force():
+    worker = start()
+    worker.ready.result(WAIT_S)
+    hanging = worker.submit("sleep", 3600)
+    os.kill(worker.pid, signal.SIGSTOP)
+    worker.submit("boom", b"x" * 5_000_000)  # more than the pipe takes: nobody reads, none waits
+    with pytest.raises(TimeoutError):
+        hanging.result(0.2)
+    worker.close(grace_s=0.2)
+    assert not runs(worker.pid)
+    with pytest.raises(WorkerDiedError):
+        hanging.result(0)
+    worker.close()
+
+
+def test_closing_lets_calls_finish():
+    worker = start(start=1)
+    slow, last = worker.submit("sleep", 0.2), worker.submit("add", 1)
+    worker.close(grace_s=WAIT_S)
+    assert slow.result(0) is None
+    assert last.result(0) == 2
+    assert not worker.alive
+
+
+PARENT = """
+import sys, time
+from functools import partial
+from pathlib import Path
+from bench.workers import LocalWorker
+from tests.bench.counter import Counter
+worker = LocalWorker(Counter, orphan=Path(sys.argv[1]))
+print(worker.pid, worker.submit("child").result(60), flush=True)
+worker.submit("sleep", 3600)
+time.sleep(3600)
+"""
+
+
+def test_a_worker_dies_with_its_parent_and_removes_what_it_left(tmp_path):
+    orphan = tmp_path / "orphan"
+    orphan.mkdir()
+    (orphan / "weights").touch()
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(orphan)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(["", *sys.path])},
+    )
+    worker, child = map(int, parent.stdout.readline().split())
+    assert runs(worker)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert eventually(lambda: not runs(worker) and not runs(child))
+    assert not orphan.exists()
