@@ -1,0 +1,100 @@
+"""The learner's step by algorithm, and scoring, as a share of the machine's matrix products.
+
+Both are compared with the same matrix products done alone, at the same shapes, and with a large
+square one, which is as fast as the machine goes: the ratios are the share reached.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+import torch
+
+from bench import algorithms
+from bench.algorithms.base import Inputs
+from bench.learner import Learner
+from bench.scoring import Scorer
+from bench.throughput import workload
+from bench.throughput.measure import Meter, Series
+from bench.throughput.workload import Product, bare, policy_products, score_products
+from bench.types import Rollouts, ScoredRollouts
+
+SQUARE = 1024
+
+
+class Scored:
+    """In place of a scorer: says what it was told, so that the step alone is timed."""
+
+    def __init__(self, rollouts: Rollouts) -> None:
+        """Make up rewards and reference log-probs."""
+        torch.manual_seed(0)
+        rewards = torch.randn(len(rollouts.completion_tokens), device=workload.DEVICE)
+        self.scored = ScoredRollouts(rollouts, rewards, rollouts.logprobs)
+
+    def score(self, rollouts: Rollouts, *, ref_logprobs: bool) -> ScoredRollouts:
+        """Return what was made up."""
+        del rollouts, ref_logprobs
+        return self.scored
+
+
+def square() -> Series:
+    """Return the product of two large square matrices."""
+    run, flops = bare([Product(1, 1, SQUARE, SQUARE, SQUARE)], backward=False)
+    return Series(name="square_matmul", run=run, flops=flops)
+
+
+@pytest.mark.parametrize("algorithm", workload.ALGORITHMS)
+def bench_learner_step(measure: Meter, algorithm: str) -> None:
+    """Train on one scored batch: tokens of its completions per second.
+
+    The operations counted are those of forward and backward of each trained model on the rows
+    that the algorithm trains on; what it computes besides is overhead.
+    """
+    config = workload.config(algorithm)
+    built = algorithms.build(algorithm, config.algorithm_params)
+    rollouts = workload.rollouts()
+    scorer = Scored(rollouts)
+    values = workload.reward_model() if built.needs_values else None
+    learner = Learner(config, built, workload.policy(), cast(Scorer, scorer), values)
+
+    zeros = torch.zeros_like(rollouts.logprobs)
+    trained = built.prepare(Inputs(scorer.scored, rollouts.logprobs, zeros)).rows
+    rows, prompts = len(trained), len((trained // rollouts.completions_per_prompt).unique())
+    needed = policy_products(rows, prompts)
+    if built.needs_values:
+        needed += score_products(rows, prompts, outputs=rollouts.completion_tokens.shape[1])
+    run, flops = bare(needed, backward=True)
+    own = Series(
+        name="learner",
+        run=lambda: learner.step(rollouts),
+        tokens=rollouts.completion_tokens.numel(),
+        completions=len(rollouts.completion_tokens),
+        flops=flops,
+    )
+    same = Series(name="matmuls_alone", run=run, flops=flops)
+    measure("learner_step", workload.shape(algorithm), own, same, square())
+
+
+def bench_score(measure: Meter) -> None:
+    """Score one batch by the reward model and the reference."""
+    rollouts, config = workload.rollouts(), workload.config("rloo")
+    scorer = Scorer(
+        workload.reward_model(),
+        workload.policy(),
+        temperature=config.temperature,
+        missing_eos_penalty=config.missing_eos_penalty,
+    )
+    rows, length = rollouts.completion_tokens.shape
+    prompts = len(rollouts.prompts)
+    needed = policy_products(rows, prompts) + score_products(rows, prompts, outputs=1)
+    run, flops = bare(needed, backward=False)
+    own = Series(
+        name="scorer",
+        run=lambda: scorer.score(rollouts, ref_logprobs=True),
+        tokens=rows * length,
+        completions=rows,
+        flops=flops,
+    )
+    same = Series(name="matmuls_alone", run=run, flops=flops)
+    measure("score", workload.shape(), own, same, square())
