@@ -89,7 +89,7 @@ def _win_rates(record: Record) -> str:
         sft = record.by_n(str(name), n_values, "sft_win_rate")
         tolerance = stats.tolerance(wide.to_numpy(), sft.to_numpy().mean(axis=1), n_values)
         opt = tolerance.opt
-        row["OPT"] = tolerance.reason or f"{opt.estimate:.2f} [{opt.lo:.2f}, {opt.hi:.2f}]"
+        row["OPT"] = f"{opt.estimate:.2f} [{opt.lo:.2f}, {opt.hi:.2f}]" if opt else tolerance.reason
         rows.append(row)
     return _markdown(pd.DataFrame(rows))
 
@@ -98,9 +98,9 @@ def _tuned() -> str:
     path = RECORDS / PRESET / "tuning.parquet"
     table = pd.read_parquet(path)
     chosen = table[table["chosen"]].drop(columns=["chosen"])
+    where = f"`results/reference/{PRESET}/{path.name}`"
     return (
-        f"{len(table)} trials, all in `{path.relative_to(README.parent)}`; win rate on the tuning "
-        f"split.\n\n{_markdown(chosen)}"
+        f"{len(table)} trials, all in {where}; win rate on the tuning split.\n\n{_markdown(chosen)}"
     )
 
 
