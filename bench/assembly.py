@@ -26,6 +26,7 @@ from bench.scoring import Scorer
 from bench.sources import InlineSource, OverlappedSource, Source
 from bench.sources.base import VerifiableEngine
 from bench.sources.host import EngineHost
+from bench.sources.overlapped import Launch
 from bench.tasks import build_task
 from bench.types import Sampling
 from bench.workers import LocalWorker
@@ -54,8 +55,11 @@ def assemble(
         model: PreTrainedModel = auto.from_pretrained(directory, dtype=dtype).to(device)
         return model
 
+    reward_model = load(AutoModelForSequenceClassification, models.reward_dir, frozen)
+    # A score is read before the padding, which is the task's, whatever a released model says.
+    reward_model.config.pad_token_id = task.tokenizer.pad_token_id
     scorer = Scorer(
-        load(AutoModelForSequenceClassification, models.reward_dir, frozen),
+        reward_model,
         load(AutoModelForCausalLM, models.sft_dir, frozen),
         temperature=config.temperature,
         missing_eos_penalty=config.missing_eos_penalty,
@@ -71,16 +75,16 @@ def assemble(
         else None,
     )
     evaluator = Evaluator(config, task, scorer)
-    engine = engine_factory(config, models.sft_dir, task.tokenizer, device)
     stream = PromptStream(task.prompts("train"), config.prompts_per_batch, config.seed)
     sampling = Sampling(
         config.temperature, config.max_completion_tokens, algorithm.completions_per_prompt
     )
     if execution.source == "inline":
-        inline = InlineSource(engine(), config.schedule, stream, sampling, config.seed)
+        engine = engine_builder(config, task.tokenizer, device)(models.sft_dir)
+        inline = InlineSource(engine, config.schedule, stream, sampling, config.seed)
         return inline, learner, evaluator
     overlapped = OverlappedSource(
-        local_launch(engine, execution),
+        _launch(config, models.sft_dir, task.tokenizer, device, execution),
         Handoff(dtype=frozen),
         config.schedule,
         stream,
@@ -98,9 +102,27 @@ def assemble(
     return overlapped, learner, evaluator
 
 
-def engine_factory(
-    config: RunConfig, model_dir: Path, tokenizer: PreTrainedTokenizerBase, device: str
-) -> Callable[[], VerifiableEngine]:
+def _launch(
+    config: RunConfig,
+    model_dir: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    device: str,
+    execution: Execution,
+) -> Launch:
+    """Return what starts the run's engine where the execution wants it."""
+    if execution.workers == "local":
+        build = engine_builder(config, tokenizer, device)
+        return local_launch(partial(build, model_dir), execution)
+    # Here, since Ray is an extra.
+    from bench.cluster.engine import ray_launch
+
+    build = engine_builder(config, tokenizer, "cuda" if execution.engine_gpus else "cpu")
+    return ray_launch(build, model_dir, execution)
+
+
+def engine_builder(
+    config: RunConfig, tokenizer: PreTrainedTokenizerBase, device: str
+) -> Callable[[Path], VerifiableEngine]:
     """Return what builds the run's engine around a checkpoint, in any process.
 
     Raises:
@@ -109,9 +131,9 @@ def engine_factory(
     tokens = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     match config.engine:
         case "hf":
-            return partial(load_hf_engine, model_dir, dtype=config.dtype, device=device, **tokens)
+            return partial(load_hf_engine, dtype=config.dtype, device=device, **tokens)
         case "vllm":
-            return partial(VllmEngine, model_dir, dtype=config.dtype, **tokens)
+            return partial(VllmEngine, dtype=config.dtype, **tokens)
     raise ConfigError(f"engine {config.engine!r}: allowed are hf, vllm")
 
 

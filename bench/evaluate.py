@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from bench.config import RunConfig
+from bench.config import ConfigError, RunConfig
 from bench.engines.hf import HfEngine
 from bench.logprobs import completion_logprobs, join
 from bench.sampling import EVALUATION, sample_seeds
@@ -37,7 +37,7 @@ class Evaluator:
         """Choose the prompts and judge their references.
 
         Raises:
-            ValueError: the split has fewer prompts than asked for.
+            ConfigError: the split has fewer prompts than asked for.
         """
         self._config = config
         self._task = task
@@ -45,7 +45,7 @@ class Evaluator:
         spec = config.evaluation
         prompts = task.prompts(spec.split)
         if len(prompts) < spec.prompts:
-            raise ValueError(
+            raise ConfigError(
                 f"evaluation.prompts = {spec.prompts}: split {spec.split!r} has {len(prompts)}"
             )
         self._prompts = tuple(prompts[: spec.prompts])

@@ -1,11 +1,14 @@
 """Data sets and models by hub id, or from a local directory of the same layout.
 
-A ``hub_dir`` holds one folder ``<org>/<name>`` per repository, with the repository's own files: for
-a data set ``data/<split>-*.parquet``, for a model ``config.json`` and its weights.
+A hub directory holds one folder ``<owner>/<name>`` per repository, with the repository's own files:
+for a data set ``data/<split>-*.parquet``, for a model ``config.json`` and its weights. Where files
+are is no part of what a run computes, so the directory is no part of any configuration or hash: it
+is an environment variable, which worker processes inherit.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,45 +17,67 @@ from safetensors import SafetensorError
 
 from bench.config import ConfigError
 
+HUB_DIR = "ASYNC_RLHF_HUB_DIR"  # the environment variable; unset or empty: the hub
 
-def resolve_hub(name: str, hub_dir: str | None, holds: str = "config.json") -> str:
-    """Return what ``from_pretrained`` takes: the folder of ``name`` in ``hub_dir``, or its hub id.
+
+def use_hub_dir(directory: Path) -> None:
+    """Have this process and those that it starts read from a hub directory, and download nothing.
+
+    Raises:
+        ConfigError: there is no such directory.
+    """
+    os.environ[HUB_DIR] = str(directory.absolute())
+    hub_dir()
+
+
+def hub_dir() -> Path | None:
+    """Return the hub directory in use, or None for the hub itself.
+
+    Raises:
+        ConfigError: there is no such directory.
+    """
+    value = os.environ.get(HUB_DIR)
+    if not value:
+        return None
+    if not Path(value).is_dir():
+        raise ConfigError(
+            f"hub directory {value}: no such directory; allowed are a directory of folders "
+            "<owner>/<name>, or none, to download"
+        )
+    return Path(value)
+
+
+def resolve_hub(name: str, holds: str = "config.json") -> str:
+    """Return what ``from_pretrained`` takes: the folder of ``name``, or its hub id.
 
     Args:
-        name: a hub id, ``<org>/<name>``.
-        hub_dir: a directory of such folders, or None for the hub. Where it is given nothing is
-            downloaded.
+        name: a hub id, ``<owner>/<name>``.
         holds: a file, or a glob pattern of files, that the folder must have.
 
     Raises:
-        ConfigError: the directory or the files are not there.
+        ConfigError: there is a hub directory in use, and it lacks the files.
     """
-    if hub_dir is None:
+    root = hub_dir()
+    if root is None:
         return name
-    root = Path(hub_dir)
-    if not root.is_dir():
-        raise ConfigError(
-            f"hub_dir {root}: no such directory; allowed are a directory with a folder {name}, "
-            "or none, to download"
-        )
     path = root / name
     if not any(path.glob(holds)):
         raise ConfigError(
-            f"{path}: has no {holds}; put the files of {name} there, or leave hub_dir out to "
+            f"{path}: has no {holds}; put the files of {name} there, or use no hub directory, to "
             "download them"
         )
     return str(path)
 
 
-def dataset_files(name: str, split: str, hub_dir: str | None) -> list[Path]:
+def dataset_files(name: str, split: str) -> list[Path]:
     """Return the Parquet files of a data set's split, in order; downloads them if need be.
 
     Raises:
-        ConfigError: they are neither in ``hub_dir`` nor, where that is None, on the hub.
+        ConfigError: they are not in the hub directory in use or, where there is none, on the hub.
     """
     files = f"data/{split}-*.parquet"
-    if hub_dir is not None:
-        root = resolve_hub(name, hub_dir, files)
+    if hub_dir() is not None:
+        root = resolve_hub(name, files)
     else:
         try:
             root = snapshot_download(name, repo_type="dataset", allow_patterns=files)

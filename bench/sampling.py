@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.config import ConfigError
 from bench.types import Prompt
 
 EVALUATION = -1  # in place of a batch index: the same draws in every run and at every step
@@ -44,10 +46,10 @@ class PromptStream:
         """Split ``prompts`` into batches.
 
         Raises:
-            ValueError: there are fewer prompts than one batch needs.
+            ConfigError: there are fewer prompts than one batch needs.
         """
         if len(prompts) < batch_size:
-            raise ValueError(f"{len(prompts)} prompts are too few for batches of {batch_size}")
+            raise ConfigError(f"{len(prompts)} prompts are too few for batches of {batch_size}")
         self._prompts = prompts
         self._batch_size = batch_size
         self._seed = seed
@@ -56,9 +58,14 @@ class PromptStream:
     def batch(self, index: int) -> tuple[Prompt, ...]:
         """Return batch ``index``; within an epoch no prompt comes twice."""
         epoch, position = divmod(index, self._per_epoch)
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._prompts))
+        order = _order(len(self._prompts), self._seed, epoch)
         chosen = order[position * self._batch_size : (position + 1) * self._batch_size]
         return tuple(self._prompts[i] for i in chosen)
+
+
+@lru_cache(maxsize=4)  # every batch of an epoch asks for it
+def _order(prompts: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(prompts)
 
 
 def _hash(*parts: int) -> int:

@@ -146,8 +146,8 @@ def find(stage: StageConfig, cache_dirs: Sequence[Path]) -> StageModels | None:
     """
     module = task_module(stage.task)
     if hasattr(module, "stage_models"):
-        sources = module.stage_models(stage.model, stage.task_params.get("hub_dir"))
-        return _models(*map(_local, sources))
+        sources = module.stage_models(stage.model)
+        return _models(*map(_local, sources), repair="put the model's files there")
     for cache_dir in cache_dirs:
         path = cache_dir / checkpoint_name(stage)
         if path.exists():
@@ -203,26 +203,24 @@ def _train(stage: StageConfig, params: StageParams, task: StageTask, directory: 
 
 
 def _trained(path: Path) -> StageModels:
-    return _models(path / "sft", path / "reward")
+    repair = f"delete {path} to have it made anew"
+    return _models(path / "sft", path / "reward", repair=repair)
 
 
-def _models(*directories: Path) -> StageModels:
+def _models(*directories: Path, repair: str) -> StageModels:
     digest = hashlib.sha256()
     for directory in directories:
         weights = sorted(directory.glob("*.safetensors"))
         if not weights or not (directory / "config.json").exists():
             raise ConfigError(
-                f"checkpoint {directory}: has no config.json or no safetensors; "
-                f"delete {directory.parent} to have it made anew"
+                f"checkpoint {directory}: has no config.json or no safetensors; {repair}"
             )
         for file in weights:
             try:
                 with safe_open(file, framework="numpy"):
                     pass
             except SafetensorError as error:
-                raise ConfigError(
-                    f"{file}: {error}; delete {directory.parent} to have it made anew"
-                ) from error
+                raise ConfigError(f"{file}: {error}; {repair}") from error
             digest.update(file.read_bytes())
     sft_dir, reward_dir = directories
     return StageModels(sft_dir, reward_dir, digest.hexdigest()[:12])

@@ -1,6 +1,6 @@
 """``tldr``: summarise a Reddit post, judged by a 6.9B reward model; the paper's main task.
 
-Data and models are those of section 3.1 of arXiv:2410.18252, by hub id or from ``hub_dir`` (see
+Data and models are those of section 3.1 of arXiv:2410.18252, by hub id or from a hub directory (see
 ``bench.hub``). All models share Pythia's vocabulary, so token ids pass between them as they are.
 
 Deviation: the authors' evaluation pads the judge's input with EOS, and so reads the score at the
@@ -46,23 +46,22 @@ FIRST_ID = {"train": 0, "validation": 10**9}  # prompt id of a file split's firs
 ROWS_PER_READ = 1024  # tokenised at a time, to bound memory
 
 
-def stage_models(size: str, hub_dir: str | None = None) -> tuple[str, str]:
+def stage_models(size: str) -> tuple[str, str]:
     """Return where to load the SFT and the reward model of a policy size from.
 
     Raises:
-        ConfigError: unknown size, or ``hub_dir`` lacks a model.
+        ConfigError: unknown size, or the hub directory in use lacks a model.
     """
     if size not in STAGE_MODELS:
         raise ConfigError(f"tldr model {size!r}: allowed are {', '.join(STAGE_MODELS)}")
     sft, reward = STAGE_MODELS[size]
-    return resolve_hub(sft, hub_dir), resolve_hub(reward, hub_dir)
+    return resolve_hub(sft), resolve_hub(reward)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TldrParams:
     """Parameters of the task (``StageConfig.task_params``)."""
 
-    hub_dir: str | None = None
     max_prompt_tokens: int = 512  # longer prompts are left out
     tuning_prompts: int = 4096  # the last ones of the data set's train split
     gold_batch_size: int = 16
@@ -92,14 +91,14 @@ class Tldr:
             ConfigError: a data set, a column or a model is missing, or the tokenizer does not fit.
         """
         self._params = params
-        self._files = {s: dataset_files(DATASET, s, params.hub_dir) for s in FIRST_ID}
+        self._files = {s: dataset_files(DATASET, s) for s in FIRST_ID}
         for file in (file for files in self._files.values() for file in files):
             _check_columns(file)
-        source = resolve_hub(STAGE_MODELS["410m"][0], params.hub_dir, "tokenizer.json")
+        source = resolve_hub(STAGE_MODELS["410m"][0], "tokenizer.json")
         self.tokenizer: PreTrainedTokenizerBase = load_pretrained(AutoTokenizer, source)
         if self.tokenizer.pad_token_id in (None, self.tokenizer.eos_token_id):
             raise ConfigError(f"tokenizer of {source}: needs a padding token that is not EOS")
-        self._gold_source = resolve_hub(GOLD_MODEL, params.hub_dir)
+        self._gold_source = resolve_hub(GOLD_MODEL)
         self._reference_texts: dict[int, str] = {}
 
     def prompts(self, split: Split) -> Sequence[Prompt]:

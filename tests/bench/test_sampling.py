@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from bench.config import ConfigError
 from bench.sampling import PromptStream, sample_seeds, uniforms
 from bench.types import Prompt
 
@@ -60,5 +61,5 @@ def test_prompt_stream_is_a_pure_function_of_seed_and_index():
 
 
 def test_prompt_stream_refuses_too_few_prompts():
-    with pytest.raises(ValueError, match="10 prompts are too few for batches of 11"):
+    with pytest.raises(ConfigError, match="10 prompts are too few for batches of 11"):
         PromptStream(PROMPTS, 11, 0)

@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from bench import stages, trainers
+from bench import hub, stages, trainers
 from bench.config import ConfigError, StageConfig
 from bench.stages import CURVES, StageModels, StageParams, find, resolve
 from bench.tasks.tldr import STAGE_MODELS
@@ -223,7 +223,13 @@ def test_resolve_refuses_what_cannot_be_trained(
 
 
 @pytest.fixture
-def hub_dir(tmp_path: Path, policy: PreTrainedModel, reward_model: PreTrainedModel) -> Path:
+def hub_dir(
+    tmp_path: Path,
+    policy: PreTrainedModel,
+    reward_model: PreTrainedModel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    monkeypatch.setenv(hub.HUB_DIR, str(tmp_path))
     sft, reward = STAGE_MODELS["410m"]
     policy.save_pretrained(tmp_path / sft)
     reward_model.save_pretrained(tmp_path / reward)
@@ -231,11 +237,22 @@ def hub_dir(tmp_path: Path, policy: PreTrainedModel, reward_model: PreTrainedMod
 
 
 def test_released_checkpoints_are_taken_from_where_the_task_says(hub_dir: Path) -> None:
-    stage = StageConfig(task="tldr", task_params={"hub_dir": str(hub_dir)}, model="410m")
+    stage = StageConfig(task="tldr", model="410m")
     sft, reward = STAGE_MODELS["410m"]
     found = resolve(stage, cache_dir=hub_dir / "unused")
     assert (found.sft_dir, found.reward_dir) == (hub_dir / sft, hub_dir / reward)
     assert not (hub_dir / "unused").exists()
+
+
+def test_a_released_checkpoint_without_weights_is_not_to_be_deleted(hub_dir: Path) -> None:
+    sft, _ = STAGE_MODELS["410m"]
+    (hub_dir / sft / "model.safetensors").unlink()
+    with pytest.raises(ConfigError) as raised:
+        find(StageConfig(task="tldr", model="410m"), [])
+    assert str(raised.value) == (
+        f"checkpoint {hub_dir / sft}: has no config.json or no safetensors; "
+        "put the model's files there"
+    )
 
 
 def test_stage_params_default_to_presets_tiny() -> None:

@@ -8,24 +8,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
-    GPTNeoXConfig,
     GPTNeoXForCausalLM,
     GPTNeoXForSequenceClassification,
     PreTrainedTokenizerFast,
 )
 
+from bench import hub
 from bench.config import ConfigError
 from bench.tasks import build_task
 from bench.tasks.tldr import DATASET, GOLD_MODEL, STAGE_MODELS, stage_models
 from bench.types import Prompt
 
-EOS, PAD = "<|endoftext|>", "<|padding|>"
-WORDS = [EOS, PAD, "[UNK]", "TL;DR:", "a", "b", "c", "d", "e", "f"]  # token id = position
-TLDR = 3
+from ..stand_ins import EOS, WORDS, model_config, save_tokenizer, write_rows
+
+TLDR = WORDS.index("TL;DR:")
 PARAMS = {"max_prompt_tokens": 4, "tuning_prompts": 2, "gold_batch_size": 2}
 
 VALIDATION = [
@@ -43,50 +40,18 @@ TRAIN = [
 ]
 
 
-def write_rows(path: Path, rows: Sequence[tuple[str, str]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    queries, references = zip(*rows, strict=True)
-    pq.write_table(
-        pa.table({
-            "id": [f"t3_{i}" for i in range(len(rows))],
-            "query": queries,
-            "query_token": [[0] for _ in rows],
-            "reference_response": references,
-            "reference_response_token_len": [1 for _ in rows],
-        }),
-        path,
-    )  # fmt: skip
-
-
-def model_config(vocab_size: int = len(WORDS)) -> GPTNeoXConfig:
-    config = GPTNeoXConfig(
-        vocab_size=vocab_size,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
-        initializer_range=0.5,
-    )
-    config.num_labels = 1
-    return config
-
-
 @pytest.fixture
-def hub_dir(tmp_path: Path) -> Path:
-    """Return a directory with the data set, the tokenizer and the judge, laid out as on the hub."""
+def hub_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Use a hub directory with the data set, the tokenizer and the judge; return it."""
+    monkeypatch.setenv(hub.HUB_DIR, str(tmp_path))
     data = tmp_path / DATASET / "data"
     write_rows(data / "train-00000-of-00002.parquet", TRAIN[:4])
     write_rows(data / "train-00001-of-00002.parquet", TRAIN[4:])
     write_rows(data / "validation-00000-of-00001.parquet", VALIDATION)
     write_rows(data / "test-00000-of-00001.parquet", [("f TL;DR:", f" f{EOS}")])
 
-    words = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    words.pre_tokenizer = WhitespaceSplit()
     sft_dir = tmp_path / STAGE_MODELS["410m"][0]
-    PreTrainedTokenizerFast(
-        tokenizer_object=words, eos_token=EOS, pad_token=PAD, unk_token="[UNK]"
-    ).save_pretrained(sft_dir)
+    save_tokenizer(sft_dir)
     GPTNeoXForCausalLM(model_config()).save_pretrained(sft_dir)
 
     torch.manual_seed(0)
@@ -94,30 +59,33 @@ def hub_dir(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def build(hub_dir: Path, **overrides: object):
-    return build_task("tldr", {"hub_dir": str(hub_dir), **PARAMS, **overrides})
+def build(**overrides: object):
+    return build_task("tldr", {**PARAMS, **overrides})
 
 
 def token_ids(prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
     return [prompt.token_ids for prompt in prompts]
 
 
-def test_prompts_are_tokenised_filtered_and_split(hub_dir):
-    task = build(hub_dir)
+@pytest.mark.usefixtures("hub_dir")
+def test_prompts_are_tokenised_filtered_and_split():
+    task = build()
     assert token_ids(task.prompts("eval")) == [(4, 5, 5, TLDR), (6, TLDR)]
     # Of 6 train rows, "c" is in validation and the second "b" a repetition; tuning has the last 2.
     assert token_ids(task.prompts("train")) == [(4, TLDR), (5, TLDR)]
     assert token_ids(task.prompts("tuning")) == [(4, 4, TLDR), (5, 5, TLDR)]
 
 
-def test_prompt_ids_are_the_rows_of_the_data_set(hub_dir):
-    task = build(hub_dir)
+@pytest.mark.usefixtures("hub_dir")
+def test_prompt_ids_are_the_rows_of_the_data_set():
+    task = build()
     ids = [[p.prompt_id for p in task.prompts(s)] for s in ("train", "tuning", "eval")]
     assert ids == [[0, 2], [3, 5], [10**9, 10**9 + 2]]
 
 
-def test_references_end_with_one_eos(hub_dir):
-    task = build(hub_dir)
+@pytest.mark.usefixtures("hub_dir")
+def test_references_end_with_one_eos():
+    task = build()
     # " c d<eos>" and " e"; EOS is token 0.
     assert task.references(task.prompts("eval")) == [(6, 7, 0), (8, 0)]
     assert task.references(task.prompts("tuning")[1:]) == [(7, 0)]
@@ -125,7 +93,7 @@ def test_references_end_with_one_eos(hub_dir):
 
 
 def test_gold_reward_is_the_judges_score_at_the_last_token(hub_dir):
-    task = build(hub_dir)
+    task = build()
     prompts = [Prompt(i, (4, 5, TLDR)[i % 2 :]) for i in range(5)]
     completions = [(6, 7, 0), (4,), (), (4, 4, 4, 4, 0), (0,)]
     judge = GPTNeoXForSequenceClassification.from_pretrained(hub_dir / GOLD_MODEL).eval()
@@ -143,10 +111,11 @@ def test_gold_reward_is_the_judges_score_at_the_last_token(hub_dir):
 def test_stage_models_are_the_folders_of_their_hub_ids(hub_dir):
     sft, reward = STAGE_MODELS["410m"]
     GPTNeoXForSequenceClassification(model_config()).save_pretrained(hub_dir / reward)
-    assert stage_models("410m", str(hub_dir)) == (str(hub_dir / sft), str(hub_dir / reward))
+    assert stage_models("410m") == (str(hub_dir / sft), str(hub_dir / reward))
 
 
-def test_stage_models_are_the_papers_on_the_hub():
+def test_stage_models_are_the_papers_on_the_hub(monkeypatch):
+    monkeypatch.delenv(hub.HUB_DIR, raising=False)
     assert stage_models("2.8b") == (
         "mnoukhov/pythia2.8b-sft-tldr",
         "mnoukhov/pythia2.8b-rm-tldr6.9b",
@@ -159,8 +128,8 @@ def test_stage_models_refuses_other_sizes():
 
 
 def test_build_refuses_unknown_parameters():
-    with pytest.raises(ConfigError, match="'hubdir': allowed are hub_dir, max_prompt_tokens"):
-        build_task("tldr", {"hubdir": "x"})
+    with pytest.raises(ConfigError, match="'judge': allowed are max_prompt_tokens, tuning"):
+        build_task("tldr", {"judge": "x"})
 
 
 @pytest.mark.parametrize("name", ["max_prompt_tokens", "tuning_prompts", "gold_batch_size"])
@@ -169,16 +138,11 @@ def test_build_refuses_numbers_below_one(name):
         build_task("tldr", {name: 0})
 
 
-def test_build_names_a_missing_directory(tmp_path):
-    with pytest.raises(ConfigError, match=f"hub_dir {tmp_path / 'x'}: no such directory"):
-        build(tmp_path / "x")
-
-
 def test_build_names_a_missing_split(hub_dir):
     (file,) = (hub_dir / DATASET / "data").glob("validation-*")
     file.unlink()
     with pytest.raises(ConfigError, match=rf"{DATASET}: has no data/validation-\*\.parquet"):
-        build(hub_dir)
+        build()
 
 
 def test_build_names_missing_columns(hub_dir):
@@ -187,20 +151,20 @@ def test_build_names_missing_columns(hub_dir):
     with pytest.raises(
         ConfigError, match=f"{file}: no column reference_response; .* has query, summary"
     ):
-        build(hub_dir)
+        build()
 
 
 def test_build_names_a_truncated_file(hub_dir):
     (file,) = (hub_dir / DATASET / "data").glob("validation-*")
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(ConfigError, match=f"{file}: "):
-        build(hub_dir)
+        build()
 
 
 def test_build_names_a_missing_judge(hub_dir):
     (hub_dir / GOLD_MODEL / "config.json").unlink()
     with pytest.raises(ConfigError, match=rf"{GOLD_MODEL}: has no config\.json"):
-        build(hub_dir)
+        build()
 
 
 def test_build_refuses_a_tokenizer_that_pads_with_eos(hub_dir):
@@ -209,34 +173,35 @@ def test_build_refuses_a_tokenizer_that_pads_with_eos(hub_dir):
     tokenizer.pad_token = EOS
     tokenizer.save_pretrained(source)
     with pytest.raises(ConfigError, match="needs a padding token that is not EOS"):
-        build(hub_dir)
+        build()
 
 
 def test_prompts_refuses_a_query_without_its_end(hub_dir):
     (file,) = (hub_dir / DATASET / "data").glob("validation-*")
     write_rows(file, [("a TL;DR:", " a"), ("a b", " a")])
     with pytest.raises(ConfigError, match="validation row 1: query must end with 'TL;DR:'"):
-        build(hub_dir).prompts("eval")
+        build().prompts("eval")
 
 
-def test_prompts_refuses_a_tuning_split_that_leaves_no_train_split(hub_dir):
+@pytest.mark.usefixtures("hub_dir")
+def test_prompts_refuses_a_tuning_split_that_leaves_no_train_split():
     with pytest.raises(ConfigError, match="tuning_prompts = 4: must be below the 4 prompts"):
-        build(hub_dir, tuning_prompts=4).prompts("train")
+        build(tuning_prompts=4).prompts("train")
 
 
 def test_gold_rewards_refuses_a_model_without_a_score_head(hub_dir):
     GPTNeoXForCausalLM(model_config()).save_pretrained(hub_dir / GOLD_MODEL)
     with pytest.raises(ConfigError, match=r"not a reward model, it has no score\.weight"):
-        build(hub_dir).gold_rewards([Prompt(0, (4, TLDR))], [(0,)])
+        build().gold_rewards([Prompt(0, (4, TLDR))], [(0,)])
 
 
 def test_gold_rewards_refuses_a_smaller_vocabulary(hub_dir):
     GPTNeoXForSequenceClassification(model_config(8)).save_pretrained(hub_dir / GOLD_MODEL)
     with pytest.raises(ConfigError, match=r"vocabulary of 8 tokens, must be at least .* 10"):
-        build(hub_dir).gold_rewards([Prompt(0, (4, TLDR))], [(0,)])
+        build().gold_rewards([Prompt(0, (4, TLDR))], [(0,)])
 
 
 def test_gold_rewards_names_damaged_weights(hub_dir):
     (hub_dir / GOLD_MODEL / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(ConfigError, match=f"{GOLD_MODEL}: "):
-        build(hub_dir).gold_rewards([Prompt(0, (4, TLDR))], [(0,)])
+        build().gold_rewards([Prompt(0, (4, TLDR))], [(0,)])
