@@ -6,6 +6,7 @@ libraries costs as much as a small job. It reports to its parent through a pipe 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -186,11 +187,22 @@ def _serve(connection: Connection, execute: Execute, log_dir: Path) -> None:
         except ConfigError as error:
             message = {"kind": "refused", "error": str(error)}
         except Exception as error:  # the boundary of a job: reported, the next job goes on
-            log = log_dir / f"{job.log_name}.log"
-            log.write_text(traceback.format_exc())
-            first_line = str(error).partition("\n")[0]
-            message = {"kind": "failed", "error": f"{type(error).__name__}: {first_line} ({log})"}
+            message = _failure(error, log_dir / f"{job.log_name}.log")
         connection.send(message)
+
+
+def _failure(error: Exception, log: Path) -> dict[str, object]:
+    """Return what to report of a job that raised; its traceback goes to ``log``."""
+    if os.strerror(errno.ENOSPC) in str(error):  # not every library raises it as an OSError
+        return {
+            "kind": "refused",
+            "error": f"no space left in {log.parents[1]} or the temporary directory; finished runs "
+            "are safe, free some space and give the same command again",
+        }
+    with suppress(OSError):
+        log.write_text("".join(traceback.format_exception(error)))
+    first_line = str(error).partition("\n")[0]
+    return {"kind": "failed", "error": f"{type(error).__name__}: {first_line} ({log})"}
 
 
 def _die_with_parent() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -18,7 +18,12 @@ from bench.pool import Event, Job
 
 
 class Tally:
-    """Counts what is done and estimates the time left from the pace of each group of jobs."""
+    """Counts what is done and estimates the time left.
+
+    A job takes its start-up (loading models, the first evaluation), then its updates at its group's
+    pace. The pace is measured from a job's first report on. The start-up is that of jobs in workers
+    that had a job before: a worker's first also imports the libraries, once.
+    """
 
     def __init__(
         self,
@@ -36,10 +41,12 @@ class Tally:
         self.win_rates: dict[int, float] = {}
         self._workers = workers
         self._clock = clock
-        self._updates = [0] * len(jobs)
         self._started: dict[int, float] = {}
-        self._spent = [0.0] * len(jobs)
-        self._ended: set[int] = set()
+        self._first: dict[int, tuple[float, int]] = {}  # a job's first report: when, updates done
+        self._last: dict[int, tuple[float, int]] = {}
+        self._ended: dict[int, float] = {}
+        self._used_workers = 0  # idle workers that have the libraries
+        self._warm: set[int] = set()  # jobs that were started in one of them
 
     def add(self, event: Event) -> None:
         """Take note of an event."""
@@ -47,47 +54,76 @@ class Tally:
         match event.kind:
             case "started":
                 self._started[index] = now
-                self._updates[index] = 0
+                self._first.pop(index, None)
+                if self._used_workers:
+                    self._used_workers -= 1
+                    self._warm.add(index)
                 self.running[index] = event
             case "progress":
-                self._updates[index] = event.updates
+                self._last[index] = now, event.updates
+                self._first.setdefault(index, self._last[index])
                 self.running[index] = event
                 self.win_rates[index] = event.win_rate
-            case "retried":
+            case "retried":  # its worker is dead
+                self._warm.discard(index)
                 self.running.pop(index, None)
             case _:
-                self._updates[index] = self.jobs[index].updates
+                self._ended[index] = now
+                self._used_workers += 1
                 self.running.pop(index, None)
-                self._ended.add(index)
                 self.done += 1
-        if index in self._started:
-            self._spent[index] = now - self._started[index]
 
     def spent_s(self, index: int) -> float:
-        """Return how long a job took, or has taken until its last event."""
-        return self._spent[index]
+        """Return how long a finished job took."""
+        return self._ended[index] - self._started[index]
 
     def left_s(self) -> float | None:
         """Return the expected time until all is done, or None before there is anything to go by.
 
-        The seconds per update of each group are those seen so far (of all groups where a group
-        has not begun), and the rest is spread evenly over the workers.
+        A group that has not begun is expected to keep the pace of all others. What is left is
+        spread evenly over the workers.
         """
-        seconds: dict[str, float] = defaultdict(float)
-        updates: dict[str, int] = defaultdict(int)
-        for index, job in enumerate(self.jobs):
-            seconds[job.group] += self._spent[index] if self._updates[index] else 0.0
-            updates[job.group] += self._updates[index]
-        if not sum(updates.values()):
+        overall = self._pace(range(len(self.jobs)))
+        if overall is None:
+            overall = self._pace_of_ended()
+        if overall is None:
             return None
-        overall = sum(seconds.values()) / sum(updates.values())
-        pending = [i for i in range(len(self.jobs)) if i not in self._ended]
+        members: dict[str, list[int]] = defaultdict(list)
+        for index, job in enumerate(self.jobs):
+            members[job.group].append(index)
+        paces = {group: self._pace(indices) or overall for group, indices in members.items()}
+        start_up = self._start_up(paces)
         left = 0.0
+        pending = [i for i in range(len(self.jobs)) if i not in self._ended]
         for index in pending:
-            group = self.jobs[index].group
-            pace = seconds[group] / updates[group] if updates[group] else overall
-            left += pace * (self.jobs[index].updates - self._updates[index])
+            job = self.jobs[index]
+            begun = index in self._first
+            done = self._last[index][1] if begun else 0
+            left += paces[job.group] * (job.updates - done) + (0.0 if begun else start_up)
         return left / max(1, min(self._workers, len(pending)))
+
+    def _pace(self, indices: Iterable[int]) -> float | None:
+        """Return the seconds per update after the first report, None where there are none."""
+        seconds, updates = 0.0, 0
+        for index in indices:
+            if index in self._first:
+                seconds += self._last[index][0] - self._first[index][0]
+                updates += self._last[index][1] - self._first[index][1]
+        return seconds / updates if updates else None
+
+    def _pace_of_ended(self) -> float | None:
+        """Return the seconds per update of whole jobs: all there is where none reports twice."""
+        updates = sum(self.jobs[index].updates for index in self._ended)
+        return sum(map(self.spent_s, self._ended)) / updates if updates else None
+
+    def _start_up(self, paces: Mapping[str, float]) -> float:
+        """Return the mean time before a warm job's first update; 0 before one has been seen."""
+        seen = []
+        for index in self._warm & self._first.keys():
+            at, updates = self._first[index]
+            updating = updates * paces[self.jobs[index].group]
+            seen.append(max(0.0, at - self._started[index] - updating))
+        return sum(seen) / len(seen) if seen else 0.0
 
 
 class Display:

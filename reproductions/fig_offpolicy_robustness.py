@@ -12,12 +12,15 @@ the choice between two samples, that makes Online DPO robust.
 
 from __future__ import annotations
 
+import math
+
+import pandas as pd
 from matplotlib.figure import Figure
 
-from plots import panels, style
+from plots import panels, stats, style
 from plots.frames import Record
 from reproductions import Reproduction, reproduce
-from reproductions.options import mini_batches
+from reproductions.options import Options, mini_batches
 
 
 def draw(record: Record) -> Figure:
@@ -33,11 +36,38 @@ def draw(record: Record) -> Figure:
     return figure
 
 
+def tabulate(record: Record, options: Options) -> pd.DataFrame:
+    """Return each algorithm's off-policy tolerance with its interval, and N80."""
+    del options
+    grid = sorted(set(record.final["n"]))
+    rows = []
+    for name in record.final["algorithm"].unique():
+        wins = record.by_n(name, grid)
+        sft = record.by_n(name, grid, "sft_win_rate")[grid[0]]
+        found = stats.tolerance(wins, sft, grid)
+        opt = found.opt or stats.Interval(math.nan, math.nan, math.nan, len(wins))
+        bound = "> " if found.n80_censored else ""
+        rows.append(
+            {
+                "algorithm": name,
+                "opt": opt.estimate,
+                "lo": opt.lo,
+                "hi": opt.hi,
+                "n80": f"{bound}{found.n80:.0f}" if found.opt else "",
+                "n_max": found.n_max,
+                "seeds": opt.n,
+                "note": found.reason,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 REPRODUCTION = Reproduction(
     name="fig_offpolicy_robustness",
     caption=__doc__,
     grid=mini_batches("ppo", "rloo", "online_dpo", "best_of_2"),
     draw=draw,
+    tabulate=tabulate,
 )
 
 if __name__ == "__main__":

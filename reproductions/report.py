@@ -28,18 +28,28 @@ def print_frame(console: Console, frame: pd.DataFrame, title: str) -> None:
             str(column).replace("_", " "), justify="right" if numeric else "left", overflow="fold"
         )
     for row in frame.itertuples(index=False):
-        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
+        table.add_row(*map(_cell, row))
     console.print(table)
 
 
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.4g}"
+    return str(value)
+
+
 def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
-    """Print one row per claim: what the runs say of it, with the interval."""
+    """Print one row per claim: what the runs say of it, with the interval.
+
+    ``p (Holm)`` is that of "not as claimed", adjusted for the figure's claims.
+    """
     rows = [
         {
             "claim": f"{v.claim.id} {v.claim.sentence}",
             "verdict": v.text,
             "estimate": interval_text(v.interval.estimate, v.interval.lo, v.interval.hi),
             "unit": v.claim.unit,
+            "p (Holm)": f"{v.p_holm:.2g}",
             "seeds": str(v.interval.n),
             "reason": v.reason,
         }
@@ -65,9 +75,10 @@ def compare(mine: Record, recorded: Record, configs: Sequence[RunConfig]) -> pd.
         seeds = sorted(set(sides[0].index) & set(sides[1].index))
         win_rates = [side.loc[seeds, "win_rate"] for side in sides]
         interval = t_interval((win_rates[0] - win_rates[1]).to_numpy())
+        kind = config.timed or config.lr_schedule
         rows.append(
             {
-                "cell": f"{config.algorithm} {config.schedule} {config.lr_schedule}",
+                "cell": f"{config.algorithm} {config.schedule} {kind}",
                 "seeds": len(seeds),
                 "identical": sum(
                     _evaluations(mine, key, seed).equals(_evaluations(recorded, key, seed))
@@ -110,7 +121,9 @@ def _evaluations(record: Record, config_hash: str, seed: int) -> pd.DataFrame:
 
 
 def interval_text(estimate: float, lo: float, hi: float) -> str:
-    """Return an estimate and, where there is one, its interval."""
+    """Return an estimate and its interval, as far as there are any."""
+    if math.isnan(estimate):
+        return "-"
     if math.isnan(lo):
         return f"{estimate:+.4f}"
     return f"{estimate:+.4f} [{lo:+.4f}, {hi:+.4f}]"

@@ -1,5 +1,6 @@
 """Runs without models: numbers made up from the configuration and the seed."""
 
+import errno
 import hashlib
 import math
 import os
@@ -101,8 +102,8 @@ def write(results_dir: Path, run: RunConfig, status: str = "completed", **proven
 class FakeExecute:
     """What a worker does: sleeps, writes numbers, or misbehaves as told for an algorithm name.
 
-    ``rloo``-like names run. ``raises``, ``refused`` and ``diverges`` do so; ``killed`` kills its
-    own process each time, ``killed_once`` the first time only.
+    ``rloo``-like names run. ``raises``, ``refused`` and ``diverges`` do so, ``full`` finds the disk
+    full; ``killed`` kills its own process each time, ``killed_once`` the first time only.
     """
 
     results_dir: Path
@@ -121,6 +122,8 @@ class FakeExecute:
         match run.algorithm:
             case "raises":
                 raise RuntimeError("the loss has no opinion\nand a second line")
+            case "full":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             case "refused":
                 raise ConfigError("algorithm 'refused': allowed are none")
             case "killed":

@@ -11,8 +11,6 @@ from rich.console import Console
 
 from bench import store
 from bench.config import ConfigError
-from bench.pool import Event, Job
-from bench.progress import Display, Tally, duration
 from bench.sweep import SweepError, locked, sweep
 from tests.bench import fakes
 from tests.bench.fakes import FakeExecute, config
@@ -110,6 +108,24 @@ def test_sweep_stops_at_what_is_not_possible(tmp_path):
     with pytest.raises(ConfigError, match=r"^algorithm 'refused': allowed are none$"):
         run(tmp_path, [config("refused"), *(config(seed=s) for s in range(5))], workers=1)
     assert executed(tmp_path) == {config("refused").run_id("0123456789ab"): 1}
+
+
+def test_sweep_stops_at_a_full_disk(tmp_path):
+    with pytest.raises(ConfigError) as raised:
+        run(tmp_path, [config("full"), config()], workers=1)
+    assert str(raised.value) == (
+        f"no space left in {tmp_path} or the temporary directory; finished runs are safe, "
+        "free some space and give the same command again"
+    )
+
+
+def test_sweep_reports_a_failing_cell_whose_log_cannot_be_written(tmp_path):
+    run_id = config("raises").run_id("0123456789ab")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / f"{run_id}.log").symlink_to("/dev/full")
+    with pytest.raises(SweepError, match="RuntimeError: the loss has no opinion"):
+        run(tmp_path, [config("raises")])
+    assert executed(tmp_path) == {run_id: 1}
 
 
 def test_sweep_repeats_a_damaged_run_with_a_warning(tmp_path):
@@ -218,80 +234,3 @@ def test_locked_refuses_a_second_sweep_in_the_same_directory(tmp_path):
         )
     with locked(tmp_path):
         pass
-
-
-def job(group, updates=10):
-    return Job(f"{group} seed 0", "log", group, updates, None)
-
-
-def test_tally_estimates_the_time_left_from_each_groups_pace():
-    now = [0.0]
-    jobs = [job("fast"), job("slow"), job("fast"), job("slow"), job("new")]
-    tally = Tally(jobs, workers=2, already_done=3, clock=lambda: now[0])
-    assert tally.left_s() is None
-    tally.add(Event("started", 0))
-    tally.add(Event("started", 1))
-    now[0] = 10.0
-    tally.add(Event("finished", 0, updates=10))  # fast: 1 s per update
-    now[0] = 12.0
-    tally.add(Event("progress", 1, updates=4, win_rate=0.6))  # slow: 3 s per update
-    # left: slow 6 x 3, fast 10 x 1, slow 10 x 3, new 10 x (10 + 12) / (10 + 4); over two workers
-    assert tally.left_s() == pytest.approx((18 + 10 + 30 + 220 / 14) / 2)
-    assert (tally.done, tally.total, tally.spent_s(0)) == (4, 8, 10.0)
-    assert list(tally.running) == [1]
-    for index in (1, 2, 3, 4):
-        tally.add(Event("finished", index))
-    assert (tally.left_s(), tally.done) == (0.0, 8)
-
-
-def test_tally_begins_a_retried_job_anew():
-    now = [0.0]
-    tally = Tally([job("a")], workers=1, clock=lambda: now[0])
-    tally.add(Event("started", 0))
-    now[0] = 5.0
-    tally.add(Event("progress", 0, updates=5, win_rate=0.6))
-    tally.add(Event("retried", 0, error="killed"))
-    assert not tally.running
-    tally.add(Event("started", 0))
-    now[0] = 6.0
-    tally.add(Event("progress", 0, updates=2, win_rate=0.6))  # 0.5 s per update, 8 updates left
-    assert tally.left_s() == pytest.approx(4.0)
-
-
-def test_display_prints_plain_lines_where_there_is_no_terminal():
-    now = [0.0]
-    console = Console(file=StringIO(), width=20)
-    tally = Tally([job("rloo"), job("ppo")], workers=1, clock=lambda: now[0])
-    with Display(tally, console, "cells") as display:
-        display.add(Event("started", 0))
-        now[0] = 100.0
-        display.add(Event("progress", 0, updates=10, win_rate=0.8125))
-        display.add(Event("finished", 0))
-        display.add(Event("started", 1))
-        display.add(Event("failed", 1, error="RuntimeError: no"))
-    assert console.file.getvalue().splitlines() == [
-        "[1/2] rloo seed 0: win rate 0.812 in 1 min 40 s, about 1 min 40 s left",
-        "ppo seed 0: RuntimeError: no",
-    ]
-
-
-def test_display_shows_cells_time_left_and_win_rates_on_a_terminal():
-    now = [0.0]
-    console = Console(file=StringIO(), width=100, force_terminal=True)
-    tally = Tally([job("rloo"), job("ppo")], workers=2, clock=lambda: now[0])
-    with Display(tally, console, "cells") as display:
-        display.add(Event("started", 0))
-        now[0] = 20.0
-        display.add(Event("progress", 0, updates=5, win_rate=0.75))
-    shown = console.file.getvalue()
-    # 4 s per update, 5 + 10 updates left, two workers
-    for part in ("0/2 cells", "about 30 s left", "rloo seed 0", "update 5/10", "win rate 0.750"):
-        assert part in shown
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.2, "0 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
-)
-def test_duration_reads_as_people_say_it(seconds, text):
-    assert duration(seconds) == text

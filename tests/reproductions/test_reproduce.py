@@ -1,8 +1,6 @@
 """The driver on made-up runs: what it draws, prints and refuses, without training."""
 
 import fcntl
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -212,24 +210,6 @@ def test_replot_without_runs_says_where_it_looked(results, capsys):
     )
 
 
-def test_replot_names_a_damaged_file(results, capsys):
-    write(results / "tiny", PPO, seeds=(0,))
-    path = min((results / "tiny" / "evals").iterdir())
-    path.write_bytes(path.read_bytes()[:-20])
-    assert fails(capsys, ["--replot"]) == (
-        f"error: {path} is a truncated or damaged Parquet file: delete it and the run is repeated"
-    )
-
-
-def test_an_unwritable_results_directory_is_refused_before_any_work(results, capsys):
-    results.mkdir()
-    (results / "file").touch()
-    assert fails(capsys, ["--out", f"{results}/file/below"]) == (
-        f"error: results directory {results}/file/below is not writable: Not a directory; "
-        "choose another with --out"
-    )
-
-
 def test_the_record_is_not_run_into_nor_deleted(results, capsys):
     kept = results / "reference" / "tiny" / "checkpoints"
     kept.mkdir(parents=True)
@@ -258,12 +238,3 @@ def test_a_checkpoint_without_weights_is_refused(results, capsys):
     line = fails(capsys, [])
     assert line.startswith(f"error: checkpoint {path}/sft: ")
     assert f"delete {path}" in line
-
-
-def test_scripts_exit_with_one_line_and_status_2():
-    done = subprocess.run(
-        [sys.executable, "reproductions/fig_offpolicy_robustness.py", "--preset", "huge"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: preset 'huge': allowed are smoke, tiny, small, paper\n"

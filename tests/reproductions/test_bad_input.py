@@ -1,0 +1,117 @@
+"""What cannot be done, asked of the real scripts: one line, status 2, no traceback."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import reproductions
+from bench import algorithms, hub, store
+from bench.presets import preset
+from reproductions import options
+from reproductions.fig_offpolicy_robustness import REPRODUCTION
+from reproductions.options import Options
+from tests.bench import fakes
+
+ROOT = Path(__file__).parents[2]
+
+
+def refused(*arguments):
+    """Return the one line on stderr of figure 4's script, which must end with status 2."""
+    done = subprocess.run(
+        [sys.executable, "reproductions/fig_offpolicy_robustness.py", *map(str, arguments)],
+        cwd=ROOT,
+        env={key: value for key, value in os.environ.items() if key != hub.HUB_DIR},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    return line.removeprefix("error: ")
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Return a results directory with one run of figure 4, made up."""
+    run = REPRODUCTION.grid(Options(preset=preset("tiny")))[0]
+    fakes.write(tmp_path / "results", run)
+    return tmp_path / "results"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "huge"], "preset 'huge': allowed are smoke, tiny, small, paper"),
+        (
+            ["--algorithms", "ppo,dqn"],
+            f"argument --algorithms: 'dqn': allowed are {', '.join(algorithms.available())}",
+        ),
+        (
+            ["--n", "3"],
+            "reuse(3): N = 3 does not divide updates = 128; allowed: 1, 2, 4, 8, 16, 32, 64, 128",
+        ),
+        (
+            ["--preset", "small", "--n", "5"],
+            "reuse(5): N = 5 does not divide updates = 64; allowed: 1, 2, 4, 8, 16, 32, 64",
+        ),
+    ],
+)
+def test_what_is_not_allowed_is_named_with_what_is(arguments, message):
+    assert refused(*arguments) == message
+
+
+def test_an_unwritable_results_directory(tmp_path):
+    (tmp_path / "file").touch()
+    assert refused("--out", tmp_path / "file" / "below") == (
+        f"results directory {tmp_path}/file/below is not writable: Not a directory; "
+        "choose another with --out"
+    )
+
+
+def test_a_truncated_file(results):
+    (path,) = (results / "evals").iterdir()
+    path.write_bytes(path.read_bytes()[:-20])
+    assert refused("--replot", "--out", results) == (
+        f"{path} is a truncated or damaged Parquet file: delete it and the run is repeated"
+    )
+
+
+def test_results_of_another_schema_version(results):
+    (path,) = (results / "steps").iterdir()
+    table = pq.ParquetFile(path).read()
+    pq.write_table(table.replace_schema_metadata({b"schema_version": b"0"}), path)
+    assert refused("--replot", "--out", results) == (
+        f"{path} was written by schema version 0, this suite reads version "
+        f"{store.SCHEMA_VERSION}: move it away, or rebuild the results with --fresh"
+    )
+
+
+def test_a_missing_hub_directory(tmp_path):
+    line = refused("--preset", "small", "--hub-dir", tmp_path / "hub", "--out", tmp_path / "out")
+    assert line == (
+        f"hub directory {tmp_path}/hub: no such directory; allowed are a directory of folders "
+        "<owner>/<name>, or none, to download"
+    )
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+
+
+def test_one_completion_per_prompt_for_a_pairwise_loss(tmp_path, monkeypatch, capsys):
+    one = {"online_dpo": {"algorithm_params": {"completions_per_prompt": 1}}}
+    smoke = replace(preset("smoke"), per_algorithm=one)
+    monkeypatch.setattr(options, "preset", lambda _: smoke)
+    kept = tmp_path / "runs" / "a-s0.parquet"
+    kept.parent.mkdir()
+    kept.touch()
+    status = reproductions.main([REPRODUCTION], ["--fresh", "--out", str(tmp_path)])
+    assert (status, *capsys.readouterr()) == (
+        2,
+        "",
+        "error: algorithm online_dpo: completions_per_prompt = 1: must be a whole number, "
+        "at least 2\n",
+    )
+    assert kept.exists()
