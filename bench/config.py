@@ -17,6 +17,7 @@ from typing import Any, Literal
 from bench.staleness import Schedule
 
 LrSchedule = Literal["per_update", "per_round"]
+Timed = Literal["split", "whole", "overlapped"]
 
 
 class ConfigError(ValueError):
@@ -70,6 +71,7 @@ class RunConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"  # of computation; training weights: float32
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     engine: str = "hf"
+    timed: Timed | None = None  # alone on the machine, on the cores that ``bench.timing`` says
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -106,10 +108,15 @@ class RunConfig:
         return self.learning_rate * (1 - (step // n + 1) * n / self.updates)
 
     def cell(self) -> dict[str, Any]:
-        """Return all semantic fields but the seed, as plain JSON."""
+        """Return all semantic fields but the seed, as plain JSON.
+
+        ``timed`` is one of them where it is given: the numbers are the same, their times are not.
+        """
         fields = asdict(self)
         fields["schedule"] = str(self.schedule)
         del fields["seed"]
+        if self.timed is None:
+            del fields["timed"]
         return fields
 
     def config_hash(self) -> str:
@@ -136,6 +143,10 @@ class Execution:
     start_timeout_s: float = 300.0  # until the engine has its model
     timeout_s: float = 300.0  # for one batch
     max_restarts: int = 3  # of the engine, over the run
+    workers: Literal["local", "ray"] = "local"  # where the engine's process is
+    ray_address: str = "auto"  # or host:port; see ``bench.cluster.connection.connect``
+    engine_cpus: int | None = None  # reserved on the Ray cluster; None: one per thread
+    engine_gpus: float = 0.0  # reserved on the Ray cluster; the engine's device
     checkpoint_dir: Path | None = None  # where the run is resumed from, if it was interrupted
     checkpoint_every: int = 16  # updates
 
@@ -147,6 +158,15 @@ class Execution:
         """
         if self.source not in ("inline", "overlapped"):
             raise ConfigError(f"source = {self.source!r}: allowed are inline, overlapped")
+        if self.workers not in ("local", "ray"):
+            raise ConfigError(f"workers = {self.workers!r}: allowed are local, ray")
+        if self.workers == "ray" and (self.source == "inline" or self.pin_cores):
+            raise ConfigError(
+                "workers = 'ray': the engine is on other cores, source must be 'overlapped' and "
+                "pin_cores False"
+            )
+        if (self.engine_cpus is not None and self.engine_cpus < 1) or self.engine_gpus < 0:
+            raise ConfigError("engine_cpus must be at least 1 and engine_gpus at least 0")
         for name in ("engine_threads", "start_timeout_s", "timeout_s", "checkpoint_every"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} = {getattr(self, name)}: must be above 0")

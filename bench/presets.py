@@ -35,6 +35,7 @@ class Preset:
     verdicts: bool
     stage_of: Callable[[str], StageConfig]
     run: Mapping[str, Any]  # RunConfig fields shared by all algorithms
+    gpus: int = 0  # of each run, where they are allotted
     per_algorithm: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def stage(self, model: str | None = None) -> StageConfig:
@@ -162,6 +163,7 @@ def _paper() -> Preset:
         verdicts=True,
         stage_of=tldr_stage,
         run=_TLDR_RUN,
+        gpus=1,
         per_algorithm=_TLDR_ALGORITHMS,
     )
 
@@ -182,5 +184,6 @@ def _small() -> Preset:
         verdicts=True,
         stage_of=tldr_stage,
         run=run,
+        gpus=1,
         per_algorithm={},
     )

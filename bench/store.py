@@ -26,7 +26,7 @@ from bench.config import ConfigError, RunConfig
 if TYPE_CHECKING:
     from bench.train import RunResult
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 S, I, F, B = pa.string(), pa.int64(), pa.float64(), pa.bool_()  # noqa: E741
 
@@ -34,7 +34,9 @@ RUNS = pa.schema([
     ("run_id", S), ("config_hash", S), ("config_json", S), ("preset", S), ("task", S),
     ("model", S), ("algorithm", S), ("schedule", S), ("schedule_kind", S), ("n", I),
     ("lr_schedule", S), ("old_logprobs", S), ("learning_rate", F), ("updates", I), ("split", S),
-    ("engine", S), ("seed", I),
+    ("engine", S), ("source", S),  # inline | overlapped
+    ("timed", S),  # split | whole | overlapped; null unless alone on the machine
+    ("seed", I),
     ("status", S),  # completed | diverged
     ("diverged_at", I),  # null unless diverged
     ("wall_s", F),
@@ -80,6 +82,7 @@ def write_run(
     preset: str,
     weights_digest: str,
     old_logprobs: str,
+    source: str = "inline",
     provenance: Mapping[str, Any],
 ) -> str:
     """Write one finished run, one file per table, ``runs`` last; return its ``run_id``.
@@ -105,6 +108,8 @@ def write_run(
         "updates": config.updates,
         "split": config.evaluation.split,
         "engine": config.engine,
+        "source": source,
+        "timed": config.timed,
         "seed": config.seed,
         "status": result.status,
         "diverged_at": result.diverged_at,
@@ -138,11 +143,7 @@ def write_table(path: Path, table: str, rows: list[dict[str, Any]]) -> None:
 
 
 def write_arrow(path: Path, table: pa.Table) -> None:
-    """Write a table under a temporary name, flush it to disk and rename it.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
+    """Write a table; see ``write_bytes``."""
     metadata = {**(table.schema.metadata or {}), b"schema_version": str(SCHEMA_VERSION).encode()}
     buffer = pa.BufferOutputStream()
     pq.write_table(
@@ -151,12 +152,21 @@ def write_arrow(path: Path, table: pa.Table) -> None:
         compression="zstd",
         write_page_checksum=True,
     )
+    write_bytes(path, buffer.getvalue())
+
+
+def write_bytes(path: Path, content: bytes | pa.Buffer) -> None:
+    """Write a file under a temporary name, flush it to disk and rename it.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
-                file.write(buffer.getvalue())
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

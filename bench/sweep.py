@@ -7,22 +7,25 @@ missing and ends with the same tables. Imports no torch; the workers do.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from bench import provenance, store
+from bench import provenance, store, timing
 from bench.config import ConfigError, RunConfig, StageConfig
 from bench.pool import Event, Execute, Job, OnProgress, run_jobs
 from bench.progress import Display, Tally, say
 
 if TYPE_CHECKING:
     from bench.stages import StageModels
+
+
+CHECKPOINTS = "unfinished"  # of runs that were interrupted, in the results directory
 
 
 class SweepError(RuntimeError):
@@ -46,8 +49,11 @@ def sweep(
     workers: int,
     console: Console,
     execute: Execute | None = None,
+    gpus_per_task: float | None = None,
 ) -> list[str]:
     """Do all runs that ``results_dir`` does not hold yet; return the ids of all of them.
+
+    Timed runs come last, one at a time.
 
     Args:
         configs: runs in order of execution; results do not depend on the order.
@@ -57,6 +63,8 @@ def sweep(
         workers: processes at a time.
         console: where progress is shown.
         execute: what a worker does with a ``Cell`` job; trains and stores unless given.
+        gpus_per_task: do the runs, but for timed ones, on the Ray cluster to which this process is
+            connected, with a CPU and this many GPUs for each; None: in processes of this machine.
 
     Raises:
         ConfigError: something asked for is not possible; finished runs are kept.
@@ -74,22 +82,46 @@ def sweep(
     if done:
         say(console, f"{done} of {len(cells)} cells are already done")
     if execute is None:
-        execute = partial(_train_and_store, results_dir, preset, provenance.code_and_host())
-    run_all(jobs, execute, results_dir, workers, console, unit="cells", already_done=done)
+        origin = provenance.code_and_host()
+        execute = partial(_train_and_store, results_dir, preset=preset, origin=origin)
+    timed = [job for job in jobs if job.payload.config.timed is not None]
+    untimed = [job for job in jobs if job.payload.config.timed is None]
+    if gpus_per_task is None:
+        run_all(untimed, execute, results_dir, workers, console, unit="cells", already_done=done)
+    else:
+        # Here, since Ray is an extra.
+        from bench.cluster import connection, pool
+
+        run_all(
+            untimed,
+            partial(_train_and_store, preset=preset, origin=None),
+            results_dir,
+            connection.slots(cpus=1, gpus=gpus_per_task),
+            console,
+            unit="cells",
+            already_done=done,
+            run=partial(pool.run_jobs, results_dir=results_dir, gpus=gpus_per_task),
+        )
+    if timed:
+        if (busy := timing.load_warning()) is not None:
+            say(console, f"warning: {busy}")
+        done += len(untimed)
+        run_all(timed, execute, results_dir, 1, console, unit="timed cells", already_done=done)
     return list(cells)
 
 
 def run_all(
     jobs: Sequence[Job],
-    execute: Execute,
+    execute: Callable[..., None],
     results_dir: Path,
     workers: int,
     console: Console,
     *,
     unit: str,
     already_done: int = 0,
+    run: Callable[..., Generator[Event, None, None]] | None = None,
 ) -> None:
-    """Run jobs with a display.
+    """Run jobs with a display, by ``run`` or else in ``workers`` processes of this machine.
 
     Raises:
         ConfigError: a job was refused; the others are stopped.
@@ -99,7 +131,8 @@ def run_all(
         return
     failures: list[Event] = []
     tally = Tally(jobs, workers, already_done=already_done)
-    events = run_jobs(jobs, execute, workers=workers, log_dir=results_dir / "logs")
+    run = run or partial(run_jobs, workers=workers)
+    events = run(jobs, execute, log_dir=results_dir / "logs")
     with closing(events), Display(tally, console, unit) as display:
         for event in events:
             display.add(event)
@@ -156,7 +189,7 @@ def _job(run_id: str, cell: Cell) -> Job:
     per_round = "per_round " if config.lr_schedule == "per_round" else ""
     return Job(
         label=f"{config.stage.model} {config.algorithm} {config.schedule} {per_round}"
-        f"seed {config.seed}",
+        f"{config.timed + ' ' if config.timed else ''}seed {config.seed}",
         log_name=run_id,
         group=f"{config.algorithm} {config.stage.model}",
         updates=config.updates,
@@ -165,8 +198,14 @@ def _job(run_id: str, cell: Cell) -> Job:
 
 
 def _train_and_store(
-    results_dir: Path, preset: str, origin: Mapping[str, Any], job: Job, on_progress: OnProgress
+    results_dir: Path,
+    job: Job,
+    on_progress: OnProgress,
+    *,
+    preset: str,
+    origin: Mapping[str, Any] | None,
 ) -> None:
+    """Do a run; ``origin`` is where, None: here, whatever the machine."""
     import torch
 
     from bench import algorithms
@@ -174,8 +213,13 @@ def _train_and_store(
 
     torch.set_num_threads(1)
     cell: Cell = job.payload
+    execution = timing.execution(cell.config)
+    if cell.config.timed is None:  # a timed run is one piece
+        execution = replace(execution, checkpoint_dir=results_dir / CHECKPOINTS)
     started = provenance.now_utc()
-    result = train(cell.config, cell.models, lambda at: on_progress(at.step, at.win_rate))
+    result = train(
+        cell.config, cell.models, lambda at: on_progress(at.step, at.win_rate), execution
+    )
     store.write_run(
         results_dir,
         cell.config,
@@ -185,10 +229,11 @@ def _train_and_store(
         old_logprobs=algorithms.build(
             cell.config.algorithm, cell.config.algorithm_params
         ).old_logprobs,
+        source=execution.source,
         provenance={
-            **origin,
+            **(origin or provenance.code_and_host()),
             "started_utc": started,
-            "threads": torch.get_num_threads(),
+            "threads": execution.learner_threads or torch.get_num_threads(),
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         },
     )

@@ -81,11 +81,11 @@ def train(
     directory = None
     if execution.checkpoint_dir is not None:
         directory = execution.checkpoint_dir / config.run_id(models.digest)
-    with _resources(execution):
-        source, learner, evaluator = assemble(config, models, execution)
-        with closing(source):
-            run = Run(config, source, learner, evaluator)
-            result = run.execute(on_progress, directory, execution.checkpoint_every)
+    # Before the learner gets its cores: the engine's process gets those that are then not its.
+    source, learner, evaluator = assemble(config, models, execution)
+    with closing(source), resources(execution):
+        run = Run(config, source, learner, evaluator)
+        result = run.execute(on_progress, directory, execution.checkpoint_every)
     if directory is not None:
         shutil.rmtree(directory, ignore_errors=True)
     return result
@@ -206,7 +206,7 @@ class Run:
 
 
 @contextmanager
-def _resources(execution: Execution) -> Iterator[None]:
+def resources(execution: Execution) -> Iterator[None]:
     """Give this process the learner's threads and cores, and afterwards its own again."""
     threads = torch.get_num_threads()
     cores, _ = execution.cores()

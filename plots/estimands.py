@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from plots import stats
+from plots import overlap, stats
 from plots.frames import Record
 from plots.stats import FloatArray
 
@@ -110,6 +110,85 @@ def retention_slope_difference(
     return Effects(slopes[0] - slopes[1])
 
 
+def overlapped_minus_split(record: Record, algorithms: Sequence[str], n: Sequence[int]) -> Effects:
+    """Return each seed's final win rate, overlapped minus synchronous, averaged over sizes."""
+    del n
+    final = record.final[record.final["algorithm"] == algorithms[0]]
+    table = final.pivot(index=["model", "seed"], columns="timed", values="win_rate")
+    if not {"overlapped", "split"} <= set(table.columns):
+        return Effects(np.empty(0))
+    difference = (table["overlapped"] - table["split"]).unstack("model").dropna()
+    return Effects(difference.mean(axis="columns").to_numpy())
+
+
+def speed_up(record: Record, algorithms: Sequence[str], n: Sequence[int]) -> Effects:
+    """Return each seed's time per update, synchronous over overlapped, minus 1; largest model."""
+    del n
+    table = overlap.arms(record, algorithms[0])
+    if table.empty:
+        return Effects(np.empty(0))
+    gains = overlap.gains(table)
+    note = (
+        f"ideal {gains['ideal'].mean() - 1:+.2f}; against all cores "
+        f"{gains['speed_up_whole'].mean() - 1:+.2f}"
+    )
+    return Effects((gains["speed_up"] - 1).to_numpy(), note)
+
+
+def speed_up_per_size(record: Record, algorithms: Sequence[str], n: Sequence[int]) -> Effects:
+    """Return each seed's rise of the speed-up from the smallest to the largest model."""
+    del n
+    sizes = overlap.sizes(record)
+    tables = [overlap.arms(record, algorithms[0], size) for size in (*sizes[:1], *sizes[-1:])]
+    if len(sizes) < 2 or any(table.empty for table in tables):
+        return Effects(np.empty(0))
+    small, large = (overlap.gains(table)["speed_up"] for table in tables)
+    return Effects((large - small).dropna().to_numpy())
+
+
+def short_of_ideal(record: Record, algorithms: Sequence[str], n: Sequence[int]) -> Effects:
+    """Return each seed's share of the possible saving that is not made; largest model."""
+    del n
+    table = overlap.arms(record, algorithms[0])
+    if table.empty:
+        return Effects(np.empty(0))
+    lost = (1e3 * overlap.losses(table).mean()).round() + 0.0  # no minus zero
+    note = ", ".join(f"{name.replace('_', '-')} {lost[name]:+.0f} ms" for name in lost.index)
+    return Effects((1 - overlap.gains(table)["efficiency"]).to_numpy(), f"lost per update: {note}")
+
+
+def engine_gain(record: Record, algorithms: Sequence[str], n: Sequence[int]) -> Effects:
+    """Return each round's speed of vLLM over that of transformers, minus 1; largest model."""
+    del algorithms, n
+    ratios = _engine_ratios(record.throughput)
+    return Effects(ratios[-1] - 1 if len(ratios) else np.empty(0), OVER_ROUNDS)
+
+
+def engine_gain_per_size(record: Record, algorithms: Sequence[str], n: Sequence[int]) -> Effects:
+    """Return each round's rise of the same ratio from the smallest model to the largest."""
+    del algorithms, n
+    ratios = _engine_ratios(record.throughput)
+    return Effects(ratios[-1] - ratios[0] if len(ratios) > 1 else np.empty(0), OVER_ROUNDS)
+
+
+OVER_ROUNDS = "the interval is over rounds on one machine, not over seeds"
+
+
+def _engine_ratios(frame: pd.DataFrame) -> list[FloatArray]:
+    """Return transformers' time over vLLM's, by round, per model that both serve, smallest first.
+
+    In every round both generate the same number of tokens, one after the other. Of the batch sizes
+    the largest counts.
+    """
+    if frame.empty:
+        return []
+    rows = frame[(frame["benchmark"] == "generation") & (frame["rows"] == frame["rows"].max())]
+    times = rows.pivot(index="model", columns="series", values="rounds_s")
+    both = times.reindex(columns=["transformers_generate", "vllm"]).dropna()
+    both = both.sort_index(key=lambda models: models.map(overlap.parameters))
+    return [np.divide(library, engine) for library, engine in both.to_numpy()]
+
+
 ESTIMANDS: dict[str, Estimand] = {
     f.__name__: f
     for f in (
@@ -119,6 +198,12 @@ ESTIMANDS: dict[str, Estimand] = {
         change_at_matched_kl,
         difference_on_policy,
         retention_slope_difference,
+        overlapped_minus_split,
+        speed_up,
+        speed_up_per_size,
+        short_of_ideal,
+        engine_gain,
+        engine_gain_per_size,
     )
 }
 

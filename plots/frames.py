@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ OUTCOMES = [
     "win_rate", "gold_mean", "reward_mean", "kl_nats", "perplexity", "perplexity_diluted",
     "completion_tokens_mean", "finished_fraction",
 ]  # fmt: skip
+RUN_KEYS = ["run_id", "algorithm", "model", "timed", "seed"]
 
 
 def final(runs: pd.DataFrame, evals: pd.DataFrame) -> pd.DataFrame:
@@ -40,6 +41,20 @@ def curves(runs: pd.DataFrame, evals: pd.DataFrame) -> pd.DataFrame:
     """
     frame = runs.drop(columns=["wall_s"]).merge(evals, on="run_id")
     return frame.sort_values(["algorithm", "n", "seed", "step"], ignore_index=True)
+
+
+def updates(runs: pd.DataFrame, evals: pd.DataFrame, steps: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per update in steady state: where the learner's time went, in seconds.
+
+    ``update_s`` is all of it: ``wait_s`` + ``score_s`` + ``learn_s`` + ``publish_s``. The engine's
+    ``generate_s`` is within the wait if the two take turns. Left out are the first update and those
+    after an evaluation, during which an overlapped engine goes on generating.
+    """
+    times = ["wait_s", "score_s", "learn_s", "publish_s", "generate_s"]
+    frame = runs[RUN_KEYS].merge(steps[["run_id", "step", *times]], on="run_id")
+    frame["update_s"] = frame[times[:-1]].sum(axis=1)
+    after = pd.MultiIndex.from_frame(evals[["run_id", "step"]])
+    return frame[~pd.MultiIndex.from_frame(frame[["run_id", "step"]]).isin(after)]
 
 
 def off_schedule(runs: pd.DataFrame, steps: pd.DataFrame) -> list[str]:
@@ -69,28 +84,52 @@ class Record:
     final: pd.DataFrame
     curves: pd.DataFrame
     off_schedule: frozenset[str]  # run ids
+    updates: pd.DataFrame = field(default_factory=pd.DataFrame)  # of timed runs: ``frames.updates``
+    spans: pd.DataFrame = field(default_factory=pd.DataFrame)  # of timed runs
+    throughput: pd.DataFrame = field(default_factory=pd.DataFrame)  # rows of the benchmarks' table
 
     @staticmethod
-    def of(runs: pd.DataFrame, evals: pd.DataFrame, steps: pd.DataFrame) -> Record:
-        """Make a record of the tables."""
-        return Record(final(runs, evals), curves(runs, evals), frozenset(off_schedule(runs, steps)))
+    def of(
+        runs: pd.DataFrame,
+        evals: pd.DataFrame,
+        steps: pd.DataFrame,
+        spans: pd.DataFrame | None = None,
+    ) -> Record:
+        """Make a record of the tables; ``spans`` are those of the timed runs, if there are any."""
+        record = Record(
+            final(runs, evals), curves(runs, evals), frozenset(off_schedule(runs, steps))
+        )
+        if spans is None or spans.empty:
+            return record
+        timed = runs[runs["timed"].notna()]
+        return replace(
+            record,
+            updates=updates(timed, evals, steps),
+            spans=timed[RUN_KEYS].merge(spans, on="run_id"),
+        )
 
     def where(self, **columns: object) -> Record:
         """Return the runs with the given values, as in ``where(lr_schedule="per_update")``."""
-        kept_final, kept_curves = self.final, self.curves
-        for name, value in columns.items():
-            kept_final = kept_final[kept_final[name] == value]
-            kept_curves = kept_curves[kept_curves[name] == value]
-        return Record(kept_final, kept_curves, self.off_schedule)
+        frames = {name: getattr(self, name) for name in ("final", "curves", "updates", "spans")}
+        for column, value in columns.items():
+            frames = {
+                name: frame[frame[column] == value] if column in frame else frame
+                for name, frame in frames.items()
+            }
+        return replace(self, **frames)
 
     def by_n(self, algorithm: str, n: Sequence[int], y: str = "win_rate") -> pd.DataFrame:
         """Return ``y`` of the final policies as seeds x N; only seeds with every N are kept.
+
+        ``lag`` has no N; of runs timed on all cores and on split ones, the split count.
 
         Raises:
             ValueError: the record has two runs for one algorithm, N and seed.
         """
         frame = self.final
         frame = frame[(frame["algorithm"] == algorithm) & (frame["schedule_kind"] != "lag")]
+        if "timed" in frame:
+            frame = frame[frame["timed"] != "whole"]
         twice = frame[frame.duplicated(["n", "seed"])]
         if len(twice):
             first = twice.iloc[0]

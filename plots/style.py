@@ -93,13 +93,21 @@ def n_colours(n: Iterable[int]) -> dict[int, str]:
 
 
 def subplots(
-    columns: int, width: float = TWO_COLUMNS, height: float = 2.6, ratios: Sequence[float] = ()
+    columns: int,
+    width: float = TWO_COLUMNS,
+    height: float = 2.6,
+    ratios: Sequence[float] = (),
+    rows: int = 1,
+    *,
+    sharex: bool = False,
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure of one row of panels, in inches, and apply the style from here on."""
+    """Return a figure of panels, row by row, in inches, and apply the style from here on."""
     mpl.rcParams.update(RC)
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False, width_ratios=list(ratios) or None)
-    return figure, list(axes[0])
+    axes = figure.subplots(
+        rows, columns, squeeze=False, sharex=sharex, width_ratios=list(ratios) or None
+    )
+    return figure, list(axes.flat)
 
 
 def log2_axis(ax: Axes, n: Iterable[int]) -> None:
@@ -130,14 +138,20 @@ def end_labels(ax: Axes, x: float, labels: Sequence[tuple[float, str, str]]) -> 
 def footer(figure: Figure, runs: pd.DataFrame) -> None:
     """Write in grey where the runs come from: seeds, preset, model, git revision, hardware."""
     seeds = runs["seed"].nunique()
-    dirty = runs["git_dirty"].map({True: "+", False: ""})
-    cores = runs["host_cpu"] + ", " + runs["cores"].astype(str) + " cores"
-    hardware = cores.where(runs["device"] == "cpu", runs["device"])
+    origin(figure, runs, f"{seeds} seed{'s' * (seeds != 1)}", ("preset", "model"))
+
+
+def origin(
+    figure: Figure, rows: pd.DataFrame, first: str, columns: Sequence[str] = ("preset",)
+) -> None:
+    """Write in grey ``first``, what some columns say, git revision and hardware of rows."""
+    dirty = rows["git_dirty"].map({True: "+", False: ""})
+    cores = rows["host_cpu"] + ", " + rows["cores"].astype(str) + " cores"
+    hardware = cores.where(rows["device"] == "cpu", rows["device"])
     parts = [
-        f"{seeds} seed{'s' * (seeds != 1)}",
-        "preset " + _one_of(runs["preset"], "presets"),
-        "model " + _one_of(runs["model"], "models"),
-        "git " + _one_of(runs["git_revision"].str[:7] + dirty, "revisions"),
+        first,
+        *(f"{column} {_one_of(rows[column], f'{column}s')}" for column in columns),
+        "git " + _one_of(rows["git_revision"].str[:7] + dirty, "revisions"),
         _one_of(hardware, "machines"),
     ]
     figure.supxlabel(" · ".join(parts), x=0.01, ha="left", fontsize=6, color=GREY)

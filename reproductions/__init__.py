@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -19,8 +20,9 @@ from rich.console import Console
 
 from bench import store
 from bench.config import ConfigError, RunConfig
+from bench.presets import ORDER
 from bench.progress import say
-from bench.sweep import SweepError, build_stages, locked, sweep
+from bench.sweep import CHECKPOINTS, SweepError, build_stages, locked, sweep
 from plots import claims, style
 from plots.frames import Record
 from reproductions.options import RESULTS, Grid, Options, parse
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 
 RECORDS = RESULTS / "reference"
 CLAIMS = Path(__file__).with_name("claims.toml")
-MADE_HERE = (*store.SCHEMAS, "checkpoints", "figures", "logs")
+KINDS = {".parquet": "Table", ".json": "Trace"}  # by suffix; the others are figures
+MADE_HERE = (*store.SCHEMAS, CHECKPOINTS, "checkpoints", "figures", "logs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +45,14 @@ class Reproduction:
 
     name: str
     caption: str
-    grid: Grid
+    grid: Grid = lambda options: []  # noqa: ARG005
     draw: Callable[[Record], Figure] | None = None
     tabulate: Callable[[Record, Options], pd.DataFrame] | None = None
+    export: Callable[[Record, Path], list[Path]] | None = None  # other files, into a directory
     every_seed: bool = True  # False: the result does not depend on the seed
+    measure: Callable[[Options], None] | None = None  # in place of the runs of a grid
+    read: Callable[[Path], Record | None] | None = None  # what it measured, if a directory has it
+    presets: tuple[str, ...] = ORDER  # where it can be made
 
 
 def reproduce(*wanted: Reproduction) -> NoReturn:
@@ -58,9 +65,14 @@ def main(wanted: Sequence[Reproduction], arguments: Sequence[str] | None = None)
     console = Console()
     try:
         options = parse("\n\n".join(one.caption for one in wanted), arguments)
+        wanted = _possible(wanted, options.preset.name)
         plans = {one.name: _runs(one, options) for one in wanted}
         if not options.replot:
-            _run(list(_unique(plans.values())), options, console)
+            if any(plans.values()):
+                _run(list(_unique(plans.values())), options, console)
+            for one in wanted:
+                if one.measure is not None:
+                    one.measure(options)
         for one in wanted:
             _show(one, plans[one.name], options, console)
     except ConfigError as error:
@@ -76,6 +88,19 @@ def main(wanted: Sequence[Reproduction], arguments: Sequence[str] | None = None)
         )
         return 130
     return 0
+
+
+def _possible(wanted: Sequence[Reproduction], preset: str) -> list[Reproduction]:
+    """Return those that can be made at a preset.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    possible = [one for one in wanted if preset in one.presets]
+    if not possible:
+        allowed = ", ".join(wanted[0].presets)
+        raise ConfigError(f"--preset {preset}: {wanted[0].name} is made at {allowed}")
+    return possible
 
 
 def _runs(one: Reproduction, options: Options) -> list[RunConfig]:
@@ -95,10 +120,7 @@ def _run(configs: Sequence[RunConfig], options: Options, console: Console) -> No
     results_dir = options.results_dir
     if results_dir.resolve().is_relative_to(RECORDS):
         raise ConfigError(f"--out {results_dir}: holds recorded runs; choose another directory")
-    with locked(results_dir):
-        if options.fresh:
-            for name in MADE_HERE:
-                shutil.rmtree(results_dir / name, ignore_errors=True)
+    with locked(results_dir), _cluster(options):
         sweep(
             configs,
             _models(configs, options, console),
@@ -106,22 +128,52 @@ def _run(configs: Sequence[RunConfig], options: Options, console: Console) -> No
             preset=options.preset.name,
             workers=options.workers,
             console=console,
+            gpus_per_task=options.preset.gpus if options.ray is not None else None,
         )
+
+
+@contextmanager
+def _cluster(options: Options) -> Iterator[None]:
+    """Be connected to the Ray cluster that the user asked for, if any."""
+    if options.ray is None:
+        yield
+        return
+    from bench.cluster import connection
+
+    with connection.connected(options.ray, cpus=options.workers):
+        connection.require_room("a run", cpus=1, gpus=options.preset.gpus)
+        yield
 
 
 def _models(
     configs: Sequence[RunConfig], options: Options, console: Console
 ) -> dict[str, StageModels]:
-    """Return what the runs start from: the user's checkpoints, else the recorded, else new ones."""
-    from bench.stages import find
+    """Return what the runs start from: the user's checkpoints, else the recorded, else new ones.
 
+    What cannot be done is refused before anything is deleted, trained or run.
+    """
+    from bench import algorithms, hub
+    from bench.stages import find
+    from bench.tasks import build_task
+
+    if options.hub_dir is not None:
+        hub.use_hub_dir(options.hub_dir)
     mine = options.results_dir / "checkpoints"
-    caches = [mine] if options.fresh else [mine, options.record_dir / "checkpoints"]
+    caches = [] if options.fresh else [mine, options.record_dir / "checkpoints"]
     stages = {config.stage.hash(): config.stage for config in configs}
-    missing = {name: stage for name, stage in stages.items() if find(stage, caches) is None}
+    for config in configs:
+        algorithms.build(config.algorithm, config.algorithm_params)
+    for stage in stages.values():
+        build_task(stage.task, stage.task_params)
+    found = {name: find(stage, caches) for name, stage in stages.items()}
+    missing = {name: stages[name] for name, models in found.items() if models is None}
+
+    if options.fresh:
+        for name in MADE_HERE:
+            shutil.rmtree(options.results_dir / name, ignore_errors=True)
     if missing:
         build_stages(missing, mine, workers=options.workers, console=console)
-    found = {name: find(stage, caches) for name, stage in stages.items()}
+        found |= {name: find(stage, [mine]) for name, stage in missing.items()}
     return {name: models for name, models in found.items() if models is not None}
 
 
@@ -142,31 +194,38 @@ def _show(one: Reproduction, runs: Sequence[RunConfig], options: Options, consol
             print_frame(console, table, one.name)
             paths.append(figures / f"{one.name}.parquet")
             store.write_arrow(paths[-1], pa.Table.from_pandas(table, preserve_index=False))
+    if one.export is not None:
+        paths += one.export(record, figures)
     if options.preset.verdicts:
         judged = claims.judge(claims.load(CLAIMS), one.name, record, options.preset.name)
         if judged:
             print_verdicts(console, judged)
     else:
         say(console, f"Preset {options.preset.name} shows that the code runs: no verdicts.")
-    if source != options.record_dir and store.has_runs(options.record_dir):
+    if runs and source != options.record_dir and store.has_runs(options.record_dir):
         recorded = load(options.record_dir, runs, all_seeds=True)
         print_comparison(console, compare(record, recorded, runs))
-    cells = len({run.config_hash() for run in runs})
-    drawn = record.final["config_hash"].nunique()
-    say(console, f"Data: {source} ({drawn} of {cells} cells, {len(record.final)} runs)")
+    of = ""
+    if cells := len({run.config_hash() for run in runs}):
+        drawn = record.final["config_hash"].nunique()
+        of = f" ({drawn} of {cells} cells, {len(record.final)} runs)"
+    say(console, f"Data: {source}{of}")
     for path in paths:
-        say(console, f"{'Table' if path.suffix == '.parquet' else 'Figure'}: {path}")
+        say(console, f"{KINDS.get(path.suffix, 'Figure')}: {path}")
 
 
 def _find_record(
     one: Reproduction, runs: Sequence[RunConfig], options: Options
 ) -> tuple[Path, Record]:
     """Return the user's runs of a grid or, to replot where there are none, the recorded ones."""
-    if not options.replot:
+    if not options.replot and one.read is None:
         return options.results_dir, load(options.results_dir, runs, all_seeds=False)
     places = [options.results_dir, *([] if options.out else [options.record_dir])]
     for place in places:
-        if store.has_runs(place):
+        if one.read is not None:
+            if (measured := one.read(place)) is not None:
+                return place, measured
+        elif store.has_runs(place):
             record = load(place, runs, all_seeds=options.seeds is None)
             if len(record.final):
                 return place, record
@@ -190,5 +249,10 @@ def load(results_dir: Path, runs: Sequence[RunConfig], *, all_seeds: bool) -> Re
     wanted = pd.MultiIndex.from_tuples([(run.config_hash(), run.seed) for run in runs])
     chosen = keys.get_level_values(0).isin(wanted.get_level_values(0))
     frame = frame[chosen if all_seeds else keys.isin(wanted)].sort_values("run_id")
-    tables = (store.read(results_dir, table, frame["run_id"]) for table in ("evals", "steps"))
-    return Record.of(frame, *tables)
+    timed = frame.loc[frame["timed"].notna(), "run_id"]
+    return Record.of(
+        frame,
+        store.read(results_dir, "evals", frame["run_id"]),
+        store.read(results_dir, "steps", frame["run_id"]),
+        store.read(results_dir, "spans", timed),
+    )

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from bench import algorithms
+from bench import algorithms, timing
 from bench.config import ConfigError, LrSchedule, RunConfig
 from bench.presets import Preset, preset
-from bench.staleness import reuse
+from bench.staleness import ON_POLICY, reuse
 
+ENGINES = ("hf", "vllm")
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
@@ -29,6 +30,8 @@ class Options:
     fresh: bool = False
     replot: bool = False
     out: Path | None = None
+    hub_dir: Path | None = None
+    ray: str | None = None
 
     @property
     def results_dir(self) -> Path:
@@ -72,6 +75,24 @@ def mini_batches(
     return cells
 
 
+def timed_arms(*names: str) -> Grid:
+    """Return the grid algorithms x model sizes x arms of ``bench.timing``.
+
+    The flag ``--algorithms`` replaces the algorithms.
+    """
+
+    def cells(options: Options) -> list[RunConfig]:
+        preset = options.preset
+        return [
+            timing.arm(preset.run_config(name, ON_POLICY, model=model), arm)
+            for name in (options.algorithms or names)
+            for model in preset.models
+            for arm in timing.ARMS
+        ]
+
+    return cells
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message)
@@ -89,17 +110,26 @@ def parse(description: str, arguments: Sequence[str] | None) -> Options:
     add("--seeds", type=_seeds, help="how many (3), or which (0,1,4)")
     add("--algorithms", type=_names, help="these instead of the figure's own: ppo,rloo")
     add("--n", type=_counts, help="these mini-batches per generation round: 1,4,16")
+    add("--engine", choices=ENGINES, default="hf", help="what generates (default: hf)")
     add("--workers", type=int, default=os.cpu_count(), help="processes (default: cores)")
+    add(
+        "--ray",
+        metavar="ADDRESS",
+        help="do the runs on the Ray cluster at HOST:PORT; auto: on the one found, else on a new "
+        "one of this machine with --workers CPUs",
+    )
     add("--fresh", action="store_true", help="train SFT and reward models anew, repeat all runs")
     add("--replot", action="store_true", help="run nothing, draw what is there (else the record)")
     add("--out", type=Path, help="results directory (default: results/<preset>)")
+    add("--hub-dir", type=Path, help="read <owner>/<name> from here, download nothing")
     given = parser.parse_args(arguments)
     if given.workers < 1:
         raise ConfigError(f"--workers {given.workers}: must be at least 1")
     if given.fresh and given.replot:
         raise ConfigError("--fresh repeats all runs and --replot runs nothing: give one of them")
+    scale = preset(given.preset)
     return Options(
-        preset=preset(given.preset),
+        preset=replace(scale, run={**scale.run, "engine": given.engine}),
         seeds=given.seeds,
         algorithms=given.algorithms,
         n_values=given.n,
@@ -107,6 +137,8 @@ def parse(description: str, arguments: Sequence[str] | None) -> Options:
         fresh=given.fresh,
         replot=given.replot,
         out=given.out,
+        hub_dir=given.hub_dir,
+        ray=given.ray,
     )
 
 

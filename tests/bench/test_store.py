@@ -18,7 +18,7 @@ def test_write_run_stores_every_table_under_the_run_id(tmp_path):
     assert run_id.endswith("-s3")
     row = store.read(tmp_path, "runs").iloc[0]
     assert (row["schedule"], row["schedule_kind"], row["n"]) == ("reuse(2)", "reuse", 2)
-    assert (row["status"], row["seed"], row["schema_version"]) == ("completed", 3, 1)
+    assert (row["status"], row["seed"], row["schema_version"]) == ("completed", 3, 2)
     assert row["git_revision"] == "f" * 40
     steps = store.read(tmp_path, "steps")
     assert steps["staleness"].tolist() == [0, 1, 0, 1]  # reuse(2): i - i // 2 * 2
@@ -156,7 +156,7 @@ def test_another_schema_version_stops_reading_and_sweeping(tmp_path):
     path = tmp_path / "runs" / f"{run_id}.parquet"
     other_version(path)
     message = (
-        f"{path} was written by schema version 0, this suite reads version 1: "
+        f"{path} was written by schema version 0, this suite reads version 2: "
         "move it away, or rebuild the results with --fresh"
     )
     for stopped in (

@@ -11,7 +11,7 @@ def test_parse_defaults_to_a_real_run_at_tiny():
     assert (found.preset.name, found.seeds, found.algorithms, found.n_values) == (
         "tiny", None, None, None,
     )  # fmt: skip
-    assert (found.fresh, found.replot) == (False, False)
+    assert (found.fresh, found.replot, found.hub_dir) == (False, False, None)
     assert found.results_dir == options.RESULTS / "tiny"
     assert found.record_dir == options.RESULTS / "reference" / "tiny"
 
