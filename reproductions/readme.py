@@ -17,7 +17,14 @@ from bench import store
 from bench.presets import preset
 from plots import claims, stats
 from plots.frames import Record
-from reproductions import CLAIMS, RECORDS, ablation_lr_schedule, load, table_sft
+from reproductions import (
+    CLAIMS,
+    RECORDS,
+    ablation_lr_schedule,
+    fig_offpolicy_robustness,
+    load,
+    table_sft,
+)
 from reproductions.all import discover
 from reproductions.options import Options
 from reproductions.report import interval_text
@@ -43,11 +50,17 @@ def generate() -> str:
         "Intervals are over seeds. Verdicts speak of the mechanism at this scale, not of Pythia."
     ]
     for one in discover():
-        record = load(record_dir, one.grid(options), all_seeds=True)
+        if one.read is None:
+            record = load(record_dir, one.grid(options), all_seeds=True)
+        elif (measured := one.read(record_dir)) is not None:
+            record = measured
+        else:
+            continue
         if judged := claims.judge(claims.load(CLAIMS), one.name, record, PRESET):
             parts += [f"### `{one.name}`", _verdicts(judged)]
         if one.name == "fig_offpolicy_robustness":
-            parts.append(_win_rates(record))
+            tolerances = fig_offpolicy_robustness.tabulate(record, options)
+            parts.append(_win_rates(record, tolerances))
         if one.name == "ablation_lr_schedule":
             parts += [
                 "### How much is the learning-rate schedule",
@@ -68,6 +81,7 @@ def _verdicts(judged: Sequence[claims.Verdict]) -> str:
             "verdict": f"**{v.text}**" + (f" ({v.reason})" if v.reason else ""),
             "estimate": interval_text(v.interval.estimate, v.interval.lo, v.interval.hi),
             "unit": v.claim.unit,
+            "p (Holm)": f"{v.p_holm:.2g}",
             "published": "-" if v.claim.published is None else f"{v.claim.published:+.4f}",
             "seeds": v.interval.n,
         }
@@ -76,20 +90,19 @@ def _verdicts(judged: Sequence[claims.Verdict]) -> str:
     return _markdown(pd.DataFrame(rows))
 
 
-def _win_rates(record: Record) -> str:
+def _win_rates(record: Record, tolerances: pd.DataFrame) -> str:
     """Return final win rates by algorithm and N, and the off-policy tolerance."""
     rows = []
+    by_algorithm = tolerances.set_index("algorithm")
     for name, runs in record.final.groupby("algorithm", sort=False):
         n_values = sorted(runs["n"].unique())
         row: dict[str, object] = {"algorithm": f"`{name}`"}
         for n in n_values:
             cell = stats.t_interval(runs[runs["n"] == n]["win_rate"].to_numpy())
             row[f"N = {n}"] = f"{cell.estimate:.3f} ± {cell.hi - cell.estimate:.3f}"
-        wide = record.by_n(str(name), n_values)
-        sft = record.by_n(str(name), n_values, "sft_win_rate")
-        tolerance = stats.tolerance(wide.to_numpy(), sft.to_numpy().mean(axis=1), n_values)
-        opt = tolerance.opt
-        row["OPT"] = f"{opt.estimate:.2f} [{opt.lo:.2f}, {opt.hi:.2f}]" if opt else tolerance.reason
+        found = by_algorithm.loc[str(name)]
+        interval = f"{found['opt']:.2f} [{found['lo']:.2f}, {found['hi']:.2f}]"
+        row["OPT"] = found["note"] or interval
         rows.append(row)
     return _markdown(pd.DataFrame(rows))
 

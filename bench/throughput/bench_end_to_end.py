@@ -1,90 +1,137 @@
-"""Whole updates: generate, score, learn, publish; beside TRL's trainer, and overlapped."""
+"""Whole updates: publish, generate, score, learn; beside TRL's trainer, and overlapped."""
 
 from __future__ import annotations
 
-from contextlib import closing
+import time
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from bench import timing
 from bench.assembly import assemble
 from bench.config import Execution, RunConfig
 from bench.learner import Learner
 from bench.sources import Source
-from bench.staleness import lag
 from bench.throughput import workload
 from bench.throughput.measure import Meter, Series
+from bench.throughput.table import Shape
 from bench.throughput.trl_baseline import TrlOnlineDpo
+from bench.train import resources
 
-IN_A_ROW = 8  # updates of a round where generation runs ahead: a single one would find it done
+IN_A_ROW = {"smoke": 8, "0.1m": 6, "0.4m": 3, "2m": 2}  # updates of a round of overlap, by model
 
 
-@dataclass(frozen=True)
+@dataclass
 class Update:
-    """Calls do what the training loop does, evaluation left out."""
+    """Calls do what the training loop does, evaluation left out, on the cores of its run.
+
+    It begins with what the loop ends with, the publishing: so the engine of an overlapped run is at
+    rest between two rounds, unless it is slower than the learner.
+    """
 
     source: Source
     learner: Learner
-    tokens: int
+    execution: Execution
+    shape: Shape
+    round_s: float = 0.0  # the last one's
+    generate_s: float = 0.0  # of which
+    train_s: float = 0.0  # of which, to score and to learn
 
     @classmethod
     def of(cls, config: RunConfig, directory: Path, execution: Execution | None = None) -> Update:
         """Put a run together from models saved in ``directory``."""
         models = workload.save(directory, config.stage.model)
-        source, learner, _ = assemble(config, models, execution or Execution())
-        source.publish(learner.snapshot())
-        return cls(source, learner, workload.shape(config.algorithm).tokens)
+        execution = execution or Execution()
+        source, learner, _ = assemble(config, models, execution)
+        return cls(source, learner, execution, workload.shape(config.algorithm, config.stage.model))
 
-    def __call__(self) -> None:
-        """Do one update."""
-        record = self.learner.step(self.source.next())
-        self.source.publish(self.learner.snapshot())
-        assert record.completion_tokens == self.tokens
+    def __call__(self, updates: int = 1) -> None:
+        """Do one round."""
+        self.generate_s = self.train_s = 0.0
+        start = time.perf_counter()
+        with resources(self.execution):
+            for _ in range(updates):
+                self.source.publish(self.learner.snapshot())
+                rollouts = self.source.next()
+                record = self.learner.step(rollouts)
+                self.generate_s += record.generate_s
+                self.train_s += record.score_s + record.learn_s
+                assert record.completion_tokens == self.shape.tokens
+        self.round_s = time.perf_counter() - start
 
-    def series(self, name: str, in_a_row: int = 1) -> Series:
+    @property
+    def rest_s(self) -> float:
+        """What neither took of the last round: weights and batches on their way."""
+        return self.round_s - self.generate_s - self.train_s
+
+    @property
+    def ideal_s(self) -> float:
+        """The last round, had generation and training been at the same time."""
+        return max(self.generate_s, self.train_s) + self.rest_s
+
+    def series(self, name: str, updates: int = 1) -> Series:
         """Return updates as a series, some of them in each round."""
-
-        def run() -> None:
-            for _ in range(in_a_row):
-                self()
-
-        rows = workload.shape().rows
         return Series(
-            name=name, run=run, tokens=in_a_row * self.tokens, completions=in_a_row * rows
+            name=name,
+            run=lambda: self(updates),
+            tokens=updates * self.shape.tokens,
+            completions=updates * self.shape.rows,
         )
 
 
-@pytest.mark.parametrize("algorithm", [a for a in workload.ALGORITHMS if a != "online_dpo"])
+@pytest.mark.parametrize("algorithm", workload.ALGORITHMS)
 def bench_update(measure: Meter, tmp_path: Path, algorithm: str) -> None:
     """Do one update: completions per second."""
     update = Update.of(workload.config(algorithm), tmp_path)
-    measure("update", workload.shape(algorithm), update.series("inline"))
+    measure("update", update.shape, update.series("inline"))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # TRL's, of what transformers renames
 def bench_update_beside_trl(measure: Meter, tmp_path: Path) -> None:
     """Do one update of online DPO and one of TRL's, on the same models, prompts and lengths."""
     config = workload.config("online_dpo")
-    own = Update.of(config, tmp_path).series("inline")
+    update = Update.of(config, tmp_path)
+    own = update.series("inline")
     with TrlOnlineDpo(config, workload.save(tmp_path), tmp_path / "trl") as trl:
         other = replace(own, name="trl_online_dpo", run=trl.step, target=1.5)
-        measure("update", workload.shape("online_dpo"), own, other)
+        measure("update_beside_trl", update.shape, own, other)
         ended = trl.trainer.stats["val/contain_eos_token"]
     assert ended
     assert not any(ended)  # none of TRL's completions was shorter
 
 
-def bench_update_overlapped(measure: Meter, tmp_path: Path) -> None:
-    """Generate in another process while learning, one step off-policy, beside taking turns."""
-    config = replace(workload.config("online_dpo"), schedule=lag(1))
-    inline = Update.of(config, tmp_path / "inline")
-    overlapped = Update.of(config, tmp_path / "overlapped", Execution(source="overlapped"))
-    with closing(overlapped.source):
+@pytest.mark.slow
+@pytest.mark.skipif(timing.available_cores() < 2, reason="each side needs a core")
+@pytest.mark.parametrize("model", workload.MODELS)
+def bench_update_overlapped(measure: Meter, tmp_path: Path, model: str) -> None:
+    """Generate in another process while learning, one step off-policy, beside taking turns.
+
+    The parts of the synchronous update say what is ideal: max(generate, train) + the rest.
+    """
+    config, updates = workload.config("online_dpo", model), IN_A_ROW[model]
+    runs: dict[str, Update] = {}
+    with ExitStack() as stack:
+        for arm in timing.ARMS:
+            timed = timing.arm(config, arm)
+            runs[arm] = Update.of(timed, tmp_path / arm, timing.execution(timed))
+            stack.enter_context(closing(runs[arm].source))
+        split, whole, overlapped = (runs[arm].series(arm, updates) for arm in timing.ARMS)
+        parts = {
+            "generate": lambda: runs["split"].generate_s,
+            "train": lambda: runs["split"].train_s,
+            "rest": lambda: runs["split"].rest_s,
+            "ideal": lambda: runs["split"].ideal_s,
+        }
         measure(
             "update_overlapped",
-            workload.shape("online_dpo"),
-            overlapped.series("overlapped", IN_A_ROW),
-            inline.series("inline", IN_A_ROW),
-            rounds=5,
+            runs["split"].shape,
+            overlapped,
+            split,
+            *(replace(split, name=name, part_s=part_s) for name, part_s in parts.items()),
+            whole,
+            rounds=3 if model == "2m" else 5,
+            warmup_rounds=1,
         )

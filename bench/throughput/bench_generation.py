@@ -1,23 +1,25 @@
-"""Generation by batch size, beside ``generate`` of the transformers library."""
+"""Generation by model and batch size, beside ``generate`` of the transformers library and vLLM."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import pytest
 import torch
 
 from bench.sampling import sample_seeds
-from bench.throughput import workload
+from bench.throughput import served, workload
 from bench.throughput.measure import Meter, Series
+from bench.types import Rollouts
+
+ROWS = {"smoke": [16], "tiny": [32, 128, 512]}[workload.PRESET]
 
 
-@pytest.mark.parametrize("rows", [32, 128, 512])
-def bench_generation(measure: Meter, rows: int) -> None:
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("model", workload.MODELS)
+def bench_generation(measure: Meter, model: str, rows: int) -> None:
     """Sample K completions of each prompt: completion tokens per second."""
     sampling, prompts = workload.sampling(), workload.prompts(rows // workload.K)
     tokens = rows * sampling.max_completion_tokens
-    engine, tokenizer = workload.engine(), workload.task().tokenizer
+    engine, tokenizer = workload.engine(model), workload.task().tokenizer
     seeds = sample_seeds(0, 0, prompts, workload.K)
     assert bool(engine.generate(prompts, sampling, seeds).completion_mask.all())
 
@@ -39,9 +41,20 @@ def bench_generation(measure: Meter, rows: int) -> None:
 
     assert generate().shape == (rows, input_ids.shape[1] + sampling.max_completion_tokens)
     own = Series(name="hf", run=lambda: engine.generate(prompts, sampling, seeds), tokens=tokens)
+    others = [Series(name="transformers_generate", run=generate, tokens=tokens)]
+    if (vllm := served.vllm(model)) is not None:
+
+        def generate_by_vllm() -> Rollouts:
+            found: Rollouts = vllm.submit("generate", prompts, sampling, seeds).result(300)
+            return found
+
+        assert bool(generate_by_vllm().completion_mask.all())
+        others.append(Series(name="vllm", run=generate_by_vllm, tokens=tokens))
     measure(
         "generation",
-        replace(workload.shape(), rows=rows),
+        workload.shape(model=model, rows=rows),
         own,
-        Series(name="transformers_generate", run=generate, tokens=tokens),
+        *others,
+        rounds=5,
+        warmup_rounds=1,
     )

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 
 import pytest
 
 from bench.handoff import Handoff, checksum
-from bench.throughput import workload
+from bench.throughput import served, workload
 from bench.throughput.measure import Meter, Series
 from bench.types import WeightSnapshot
 
 
-@pytest.mark.parametrize("model", ["0.1m", "0.4m", "2m"])
+@pytest.mark.parametrize("model", workload.MODELS)
 def bench_handoff(measure: Meter, model: str) -> None:
     """Copy, write, read, load and check, as learner and engine do in turn."""
-    policy, engine = workload.policy(model), workload.engine(model)
+    policy, engine, vllm = workload.policy(model), workload.engine(model), served.vllm(model)
     versions = iter(range(1, 100))
     with closing(Handoff()) as handoff:
 
-        def run() -> None:
+        def through(load: Callable[[int], str]) -> None:
             version = next(versions)
             copy = {name: value.detach().clone() for name, value in policy.state_dict().items()}
             written = handoff.write(WeightSnapshot(version, copy))
-            engine.load(handoff.read(version))
-            assert checksum(engine.model.state_dict()) == written
+            assert load(version) == written
             handoff.drop_before(version)
 
-        measure("handoff", workload.shape(model=model), Series(name="hf", run=run, limit_s=0.03))
+        def by_hf(version: int) -> str:
+            engine.load(handoff.read(version))
+            return checksum(engine.model.state_dict())
+
+        own = Series(name="hf", run=partial(through, by_hf), limit_s=0.03)
+        others = []
+        if vllm is not None:
+
+            def by_vllm(version: int) -> str:
+                found: str = vllm.submit("take", handoff.directory, version).result(300)
+                return found
+
+            others.append(Series(name="vllm", run=partial(through, by_vllm), limit_s=0.15))
+        measure("handoff", workload.shape(model=model), own, *others)

@@ -44,16 +44,14 @@ def square() -> Series:
     return Series(name="square_matmul", run=run, flops=flops)
 
 
-@pytest.mark.parametrize("algorithm", workload.ALGORITHMS)
-def bench_learner_step(measure: Meter, algorithm: str) -> None:
-    """Train on one scored batch: tokens of its completions per second.
+def learner_of(algorithm: str, rollouts: Rollouts) -> tuple[Learner, list[Product]]:
+    """Return a learner and the matrix products that its step cannot do without, forward.
 
-    The operations counted are those of forward and backward of each trained model on the rows
-    that the algorithm trains on; what it computes besides is overhead.
+    They are those of each trained model on the rows that the algorithm trains on, each prompt
+    once; what the step computes besides is overhead.
     """
     config = workload.config(algorithm)
     built = algorithms.build(algorithm, config.algorithm_params)
-    rollouts = workload.rollouts()
     scorer = Scored(rollouts)
     values = workload.reward_model() if built.needs_values else None
     learner = Learner(config, built, workload.policy(), cast(Scorer, scorer), values)
@@ -64,6 +62,14 @@ def bench_learner_step(measure: Meter, algorithm: str) -> None:
     needed = policy_products(rows, prompts)
     if built.needs_values:
         needed += score_products(rows, prompts, outputs=rollouts.completion_tokens.shape[1])
+    return learner, needed
+
+
+@pytest.mark.parametrize("algorithm", workload.ALGORITHMS)
+def bench_learner_step(measure: Meter, algorithm: str) -> None:
+    """Train on one scored batch: tokens of its completions per second."""
+    rollouts = workload.rollouts()
+    learner, needed = learner_of(algorithm, rollouts)
     run, flops = bare(needed, backward=True)
     own = Series(
         name="learner",

@@ -16,10 +16,12 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench import provenance
 from bench.throughput import table
 from bench.throughput.measure import Meter
+from bench.throughput.workload import PRESET
 
 torch.set_num_threads(1)
 
-DIRECTORY = provenance.ROOT / "results" / "tiny" / "throughput"
+OUT = os.environ.get("ASYNC_RLHF_BENCH_OUT")
+DIRECTORY = Path(OUT) if OUT else provenance.ROOT / "results" / PRESET / "throughput"
 STARTED_UTC = provenance.now_utc()
 ROWS: list[dict[str, Any]] = []
 WRITTEN: list[Path] = []

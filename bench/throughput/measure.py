@@ -12,15 +12,17 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.throughput.table import Shape, Timing, rows_of
 
-WARMUP_ROUNDS = 2
-
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """Something to time: ``run`` does one round; the rest is as in ``Timing``."""
+    """Something to time: ``run`` does one round; the rest is as in ``Timing``.
+
+    With ``part_s`` nothing is run: it says how long a part of the last round before it took.
+    """
 
     name: str
-    run: Callable[[], object]
+    run: Callable[[], object] = lambda: None
+    part_s: Callable[[], float] | None = None
     tokens: int | None = None
     completions: int | None = None
     flops: int | None = None
@@ -32,6 +34,14 @@ class Series:
         self.run()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
+
+    def round_s(self) -> float:
+        """Do one round and return its seconds."""
+        if self.part_s is not None:
+            return self.part_s()
+        start = time.perf_counter()
+        self.synchronised()
+        return time.perf_counter() - start
 
     def timing(self, rounds_s: list[float]) -> Timing:
         """Return what was measured."""
@@ -55,7 +65,13 @@ class Meter:
         self._rows = rows
 
     def __call__(
-        self, benchmark: str, shape: Shape, own: Series, *others: Series, rounds: int = 7
+        self,
+        benchmark: str,
+        shape: Shape,
+        own: Series,
+        *others: Series,
+        rounds: int = 7,
+        warmup_rounds: int = 2,
     ) -> None:
         """Time ``own`` under pytest-benchmark, and before each of its rounds one of each other.
 
@@ -65,24 +81,23 @@ class Meter:
             own: the suite's.
             others: what it is compared with.
             rounds: how often, after the warm-up.
+            warmup_rounds: how often before, uncounted.
         """
         other_rounds: list[list[float]] = [[] for _ in others]
 
         def run_others() -> None:
             for other, rounds_s in zip(others, other_rounds, strict=True):
-                start = time.perf_counter()
-                other.synchronised()
-                rounds_s.append(time.perf_counter() - start)
+                rounds_s.append(other.round_s())
 
         self._benchmark.group = benchmark
         self._benchmark.pedantic(
-            own.synchronised, setup=run_others, rounds=rounds, warmup_rounds=WARMUP_ROUNDS
+            own.synchronised, setup=run_others, rounds=rounds, warmup_rounds=warmup_rounds
         )
         stats = self._benchmark.stats
         if stats is None:  # --benchmark-disable: run once, not timed
             return
         timings = [
-            other.timing(rounds_s[WARMUP_ROUNDS:])
+            other.timing(rounds_s[warmup_rounds:])
             for other, rounds_s in zip(others, other_rounds, strict=True)
         ]
         rows = rows_of(benchmark, shape, own.timing(stats.stats.data), timings)

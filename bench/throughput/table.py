@@ -5,6 +5,7 @@ A row is one series of one benchmark: the suite's own, or what it is measured ag
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,20 +23,24 @@ S, I, F, B = pa.string(), pa.int64(), pa.float64(), pa.bool_()  # noqa: E741
 
 THROUGHPUT = pa.schema([
     ("session", S), ("benchmark", S), ("series", S),
+    ("own", S),  # the series that the benchmark is about; the others are measured beside it
     ("preset", S), ("model", S), ("algorithm", S),
     ("rows", I), ("prompt_tokens", I), ("completion_tokens", I),  # a batch: completions, lengths
     ("tokens", I), ("completions", I), ("flops", I),  # work of one round; null where not counted
     ("rounds", I), ("rounds_s", pa.list_(F)), ("median_s", F), ("min_s", F), ("iqr_s", F),
     ("tokens_per_s", F), ("completions_per_s", F), ("flops_per_s", F),  # by median_s
-    ("ratio", F),  # the benchmark's own rate over this series'; null in the benchmark's own row
+    ("ratio", F),  # the own series' rate over this one's; null in the own row
     ("target", F),  # the least ratio aimed for, if any
     ("limit_s", F),  # the longest median aimed for, if any
+    ("efficiency", F),  # of overlap; null but in the row of the ideal bound
     # provenance
     ("started_utc", S), ("git_revision", S), ("git_dirty", B), ("python", S), ("torch", S),
     ("transformers", S), ("trl", S), ("host_cpu", S), ("cores", I), ("threads", I), ("device", S),
     ("constraints_hash", S), ("schema_version", I),
 ])  # fmt: skip
 
+SAME = ["benchmark", "preset", "model", "algorithm", "rows", "own"]  # names what was measured
+EFFICIENCY = 0.9  # of overlap: the least aimed for
 WORK = ("flops", "completions", "tokens")  # in the order in which a ratio prefers them
 
 
@@ -87,7 +92,8 @@ def rows_of(
     """Return the table's rows for one benchmark, its own series first, without provenance."""
     rows = []
     for timing in (own, *others):
-        row = {"benchmark": benchmark, **asdict(shape), **asdict(timing)}
+        row = {"benchmark": benchmark, **asdict(shape), **asdict(timing), "own": own.series}
+        row["efficiency"] = None
         row["rounds"] = len(timing.rounds_s)
         row["median_s"] = median(timing.rounds_s)
         row["min_s"] = min(timing.rounds_s)
@@ -98,6 +104,11 @@ def rows_of(
             row[f"{work}_per_s"] = timing.rate(work) if counted else None
         row["ratio"] = None if timing is own else ratio(own, timing)
         rows.append(row)
+    series = {row["series"]: row for row in rows}
+    if "ideal" in series:
+        ideal_s, split_s = series["ideal"]["median_s"], series["split"]["median_s"]
+        saved_s = split_s - rows[0]["median_s"]
+        series["ideal"]["efficiency"] = saved_s / (split_s - ideal_s)
     return rows
 
 
@@ -113,7 +124,7 @@ def write(
     session, repeat = stamp, 1
     while (path := directory / f"{session}.parquet").exists():
         repeat += 1
-        session = f"{stamp}-{repeat}"
+        session = f"{stamp}_{repeat}"
     common = {**provenance, "session": session, "schema_version": SCHEMA_VERSION}
     write_arrow(path, pa.Table.from_pylist([{**row, **common} for row in rows], THROUGHPUT))
     return path
@@ -140,9 +151,40 @@ def read(directory: Path) -> pd.DataFrame:
                 f"{path} was written by schema version {version}, this suite reads version "
                 f"{SCHEMA_VERSION}: move it away"
             )
+        if table.schema.names != THROUGHPUT.names:
+            raise ConfigError(f"{path} has other columns than this suite's: move it away")
         tables.append(table.cast(THROUGHPUT))
     frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
     return frame
+
+
+def latest(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of each benchmark and shape from one session.
+
+    It is the latest of those with the most series: not every environment has every engine.
+    """
+    count = frame.groupby([*SAME, "session"], dropna=False)["series"].transform("count")
+    ordered = frame.assign(count=count).sort_values(["count", "session"], kind="stable")
+    chosen = ordered.groupby(SAME, dropna=False)["session"].transform("last")
+    return frame[frame["session"] == chosen.reindex(frame.index)]
+
+
+def targets(rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
+    """Return one row per target: what was measured, what was aimed for and whether it is met."""
+    found = []
+    for row in rows:
+        what = {name: row[name] for name in ("benchmark", "model", "own", "series")}
+        aims = {
+            "times as fast": (row["ratio"], row["target"]),
+            "ms at most": (row["median_s"] * 1e3, (row["limit_s"] or math.nan) * 1e3),
+            "overlap efficiency": (row["efficiency"], EFFICIENCY),
+        }
+        for quantity, (measured, target) in aims.items():
+            if pd.notna(measured) and pd.notna(target):
+                met = measured <= target if quantity == "ms at most" else measured >= target
+                aim = {"quantity": quantity, "measured": measured, "target": target, "met": met}
+                found.append({**what, **aim})
+    return pd.DataFrame(found)
 
 
 def summary(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -154,7 +196,7 @@ def summary(rows: Iterable[Mapping[str, Any]]) -> list[str]:
             label = f"{row['benchmark']} [{of}]"
         else:
             label = "  against"
-        rates = [
+        said = [
             _rate(row[f"{work}_per_s"], unit)
             for work, unit in (
                 ("tokens", "tokens"),
@@ -163,18 +205,23 @@ def summary(rows: Iterable[Mapping[str, Any]]) -> list[str]:
             )
             if row[f"{work}_per_s"] is not None
         ]
-        time = f"{row['median_s'] * 1e3:.3g} ms (IQR {row['iqr_s'] * 1e3:.2g})"
-        line = f"{label:<38} {row['series']:<21} {time:<24} {', '.join(rates)}"
         if row["ratio"] is not None:
-            line += f"{'; ' if rates else ''}{row['ratio']:.3g} times as fast"
+            said.append(f"{row['ratio']:.3g} times as fast")
         if row["target"] is not None:
-            met = "met" if row["ratio"] >= row["target"] else "not met"
-            line += f", target {row['target']:g}: {met}"
+            said.append(f"target {row['target']:g}: {_met(row['ratio'] >= row['target'])}")
         if row["limit_s"] is not None:
-            met = "met" if row["median_s"] <= row["limit_s"] else "not met"
-            line += f"limit {row['limit_s'] * 1e3:g} ms: {met}"
-        lines.append(line.rstrip())
+            met = _met(row["median_s"] <= row["limit_s"])
+            said.append(f"limit {row['limit_s'] * 1e3:g} ms: {met}")
+        if row["efficiency"] is not None:
+            said.append(f"overlap efficiency {row['efficiency']:.2f}")
+            said.append(f"target {EFFICIENCY}: {_met(row['efficiency'] >= EFFICIENCY)}")
+        time = f"{row['median_s'] * 1e3:.3g} ms (IQR {row['iqr_s'] * 1e3:.2g})"
+        lines.append(f"{label:<38} {row['series']:<21} {time:<24} {', '.join(said)}".rstrip())
     return lines
+
+
+def _met(met: bool) -> str:
+    return "met" if met else "not met"
 
 
 def _rate(value: float, unit: str) -> str:

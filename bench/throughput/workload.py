@@ -1,4 +1,4 @@
-"""What is measured: the tiny preset's models and prompts, and the matrix products they need.
+"""What is measured: a preset's models and prompts, and the matrix products they need.
 
 Weights are random, which costs the same time as trained ones, but no completion ever ends before
 the limit: all engines and trainers do the same work, to the token.
@@ -6,6 +6,7 @@ the limit: all engines and trainers do the same work, to the token.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -32,7 +33,9 @@ from bench.tasks.base import Task
 from bench.throughput.table import Shape
 from bench.types import Prompt, Rollouts, Sampling
 
-MODEL = "0.1m"
+PRESET = os.environ.get("ASYNC_RLHF_BENCH_PRESET", "tiny")
+MODELS = {"smoke": ("smoke",), "tiny": ("0.1m", "0.4m", "2m")}[PRESET]
+MODEL = MODELS[0]
 ALGORITHMS = ("ppo", "rloo", "copg", "online_dpo", "best_of_2")
 K = 2
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -40,19 +43,27 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 @cache
 def task() -> Task:
-    """Return the tiny preset's task."""
-    stage = preset("tiny").stage(MODEL)
+    """Return the preset's task."""
+    stage = preset(PRESET).stage_of(MODEL)
     return build_task(stage.task, stage.task_params)
 
 
 def config(algorithm: str, model: str = MODEL) -> RunConfig:
-    """Return the tiny preset's run of an algorithm, on policy."""
-    return preset("tiny").run_config(algorithm, ON_POLICY, model=model)
+    """Return the preset's run of an algorithm, on policy, for one of ``MODELS``."""
+    run = preset(PRESET).run_config(algorithm, ON_POLICY)
+    return replace(run, stage=preset(PRESET).stage_of(model))
 
 
-def shape(algorithm: str | None = None, model: str = MODEL, rows: int = 128) -> Shape:
-    """Return the shape of a batch of the tiny preset."""
+def batch_rows() -> int:
+    """Return how many completions a batch of the preset has."""
+    return K * config("rloo").prompts_per_batch
+
+
+def shape(algorithm: str | None = None, model: str = MODEL, rows: int | None = None) -> Shape:
+    """Return the shape of a batch of the preset, or of another number of completions."""
+    rows = rows or batch_rows()
     return Shape(
+        preset=PRESET,
         model=model,
         algorithm=algorithm,
         rows=rows,
@@ -73,7 +84,7 @@ def stream() -> PromptStream:
 
 
 def sampling() -> Sampling:
-    """Return how the tiny preset samples."""
+    """Return how the preset samples."""
     run = config("rloo")
     return Sampling(run.temperature, run.max_completion_tokens, K)
 
@@ -107,7 +118,7 @@ def engine(model: str = MODEL) -> HfEngine:
 
 
 def rollouts(model: str = MODEL) -> Rollouts:
-    """Return one batch of the tiny preset, every completion of full length."""
+    """Return one batch of the preset, every completion of full length."""
     chosen = prompts(config("rloo").prompts_per_batch)
     found = engine(model).generate(chosen, sampling(), sample_seeds(0, 0, chosen, K))
     assert bool(found.completion_mask.all())

@@ -1,0 +1,116 @@
+"""Throughput, measured: engines, learner, weight hand-off and whole updates, side by side.
+
+(a) Generated tokens per second by batch size and model size: the suite's engine around the Hugging
+Face model, the transformers library's own ``generate``, and vLLM where it is installed. (b) The
+learner's step by algorithm, with its floating-point rate as a share of the machine's fastest matrix
+product (peak) and of the step's own matrix products done alone. (c) Weights from the learner to an
+engine, checked, and what was aimed for. (d) An update of online DPO from one publishing to the
+next: TRL's trainer, synchronous on one core, on split and on all cores, asynchronous on split
+cores, and the ideal max(generate, train) + rest. All series of a benchmark run in turn, on models
+with random weights that do the same work to the token; points are medians over rounds, bars go from
+the first to the third quartile. The table says which targets are met.
+
+The paper: dedicated inference engines are far faster than training libraries, and the gap grows
+with model size, to about 12 times at 7B.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench.config import ConfigError
+from bench.throughput import table
+from plots import style, throughput
+from plots.frames import Record
+from reproductions import RECORDS, Reproduction, reproduce
+from reproductions.options import Options
+
+BENCHMARKS = Path(table.__file__).parent
+FOLDER = "throughput"  # of a results directory
+
+
+def draw(record: Record) -> Figure:
+    """Draw the four panels."""
+    frame = record.throughput
+    figure, (first, second, third, fourth) = style.subplots(2, rows=2, height=5.6)
+    throughput.generation(first, frame)
+    throughput.learner_step(second, frame)
+    throughput.handoff(third, frame)
+    throughput.updates(fourth, frame)
+    first.set_title("(a) Which engine generates fastest?")
+    second.set_title("(b) How near is the learner to the machine's limit?")
+    third.set_title("(c) How long do new weights take?")
+    fourth.set_title("(d) What does a whole update take?")
+    least = min(frame["rounds"])
+    style.origin(figure, frame, f"medians and quartiles of at least {least} rounds")
+    return figure
+
+
+def tabulate(record: Record, options: Options) -> pd.DataFrame:
+    """Return what was aimed for, what was measured and whether it is met."""
+    del options
+    return table.targets(record.throughput.to_dict("records"))
+
+
+def measure(options: Options) -> None:
+    """Run the benchmarks in a process of their own; at preset smoke those that take seconds.
+
+    Raises:
+        ConfigError: the place is that of recorded ones, or the benchmarks failed.
+    """
+    name, out = options.preset.name, options.results_dir / FOLDER
+    if out.resolve().is_relative_to(RECORDS):
+        raise ConfigError(f"--out {options.out}: holds recorded runs; choose another directory")
+    settings = {"ASYNC_RLHF_BENCH_PRESET": name, "ASYNC_RLHF_BENCH_OUT": str(out.resolve())}
+    quick = ["-m", "not slow"] if name == "smoke" else []
+    arguments = [
+        "-m",
+        "pytest",
+        "--benchmark-only",
+        "--benchmark-quiet",
+        "-q",
+        *quick,
+        str(BENCHMARKS),
+    ]
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=BENCHMARKS.parents[1], env={**os.environ, **settings}
+    )
+    if done.returncode != 0:
+        raise ConfigError(f"the benchmarks failed, see above: pytest's status {done.returncode}")
+
+
+def read(directory: Path) -> Record | None:
+    """Return what was measured, each benchmark's latest session, or None if nothing was.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    if not any((directory / FOLDER).glob("*.parquet")):
+        return None
+    return record_of(table.latest(table.read(directory / FOLDER)))
+
+
+def record_of(frame: pd.DataFrame) -> Record:
+    """Return a record of rows of the table and of no runs."""
+    runs = pd.DataFrame(columns=["run_id", "algorithm", "n"])
+    return Record(runs, runs, frozenset(), throughput=frame)
+
+
+REPRODUCTION = Reproduction(
+    name="fig_throughput",
+    caption=__doc__,
+    measure=measure,
+    read=read,
+    draw=draw,
+    tabulate=tabulate,
+    presets=("smoke", "tiny"),
+)
+
+if __name__ == "__main__":
+    reproduce(REPRODUCTION)
