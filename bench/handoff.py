@@ -7,12 +7,8 @@ it wrote, the engine of what it has loaded.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -21,10 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bench.config import ConfigError
+from bench.shared_memory import RunDirectory
 from bench.types import WeightSnapshot
-
-PREFIX = "async-rlhf-bench-"
-SHARED_MEMORY = Path("/dev/shm")
 
 
 class HandoffError(RuntimeError):
@@ -42,11 +36,7 @@ def checksum(state: Mapping[str, Tensor]) -> str:
 
 
 class Handoff:
-    """The learner's side: a directory of this run's snapshots, removed by ``close``.
-
-    A lock on the directory says that its run is alive. The system gives it up with the process,
-    however that ends, so that the next run can tell what was abandoned and remove it.
-    """
+    """The learner's side: a directory of this run's snapshots, removed by ``close``."""
 
     def __init__(self, root: Path | None = None, dtype: torch.dtype = torch.float32) -> None:
         """Make the directory and remove those that dead runs left.
@@ -55,13 +45,9 @@ class Handoff:
             root: where; None: shared memory, or the temporary directory where there is none.
             dtype: the engine's; weights are converted before they are written.
         """
-        if root is None:
-            usable = os.access(SHARED_MEMORY, os.W_OK)
-            root = SHARED_MEMORY if usable else Path(tempfile.gettempdir())
-        for path in root.glob(f"{PREFIX}*"):
-            _remove_if_abandoned(path)
         self._dtype = dtype
-        self.directory, self._lock = _locked_directory(root)
+        self._held = RunDirectory(root)
+        self.directory = self._held.path
 
     def write(self, snapshot: WeightSnapshot) -> str:
         """Make a snapshot available and return its checksum.
@@ -103,10 +89,7 @@ class Handoff:
 
     def close(self) -> None:
         """Remove the directory; may be called twice."""
-        shutil.rmtree(self.directory, ignore_errors=True)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._held.close()
 
 
 def read(directory: Path, policy_version: int) -> WeightSnapshot:
@@ -125,25 +108,3 @@ def versions(directory: Path) -> list[int]:
 
 def _path(directory: Path, policy_version: int) -> Path:
     return directory / f"{policy_version:08d}.safetensors"
-
-
-def _locked_directory(root: Path) -> tuple[Path, int | None]:
-    while True:
-        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
-        # Between the two lines another run may take it for abandoned: then there is no such path.
-        with suppress(FileNotFoundError):
-            descriptor = os.open(path, os.O_RDONLY)
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-            if path.exists():
-                return path, descriptor
-            os.close(descriptor)
-
-
-def _remove_if_abandoned(path: Path) -> None:
-    with suppress(OSError):  # locked: its run is alive; not found: removed meanwhile
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path, ignore_errors=True)
-        finally:
-            os.close(descriptor)

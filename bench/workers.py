@@ -30,6 +30,7 @@ from bench.config import ConfigError
 LIVENESS_S = 0.5  # how often either side makes sure that the other is alive
 LOG_TAIL_BYTES = 4000
 STOP = b""  # in place of a call
+UNBUFFERED = {"PYTHONUNBUFFERED": "1"}  # what it prints is in the order in which it is printed
 
 
 class WorkerError(RuntimeError):
@@ -60,6 +61,14 @@ class Worker(Protocol):
 
     def submit(self, method: str, *args: object) -> Future[Any]:
         """Call a method of the object; calls are answered in order."""
+        ...
+
+    def sync(self) -> None:
+        """See to it that calls to come find the hand-off directory as it is now.
+
+        A worker that works on a directory of its own has it brought up to date, also while it is
+        busy with a call. Does not wait for that.
+        """
         ...
 
     def close(self, grace_s: float = 5.0) -> None:
@@ -113,7 +122,7 @@ class LocalWorker:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **_thread_settings(threads)},
+            env={**os.environ, **_thread_settings(threads), **UNBUFFERED},
             start_new_session=True,  # Ctrl-C is the parent's; one signal reaches its children too
         )
         theirs.close()  # so that the worker's death is seen as the end of the pipe
@@ -150,6 +159,9 @@ class LocalWorker:
                 return future
         future.set_exception(WorkerDiedError(self._death, self._output))
         return future
+
+    def sync(self) -> None:
+        """Do nothing: the directory is the same."""
 
     def close(self, grace_s: float = 5.0) -> None:
         """End the process: after ``grace_s`` at the latest, by force. May be called twice."""
@@ -223,6 +235,8 @@ def serve(descriptor: int, cores: list[int] | None, orphan: str | None) -> None:
         connection.send_bytes(reply)
     if hasattr(hosted, "close"):
         hosted.close()
+    sys.stdout.flush()
+    os._exit(0)  # the usual way out takes vLLM's libraries seconds
 
 
 def _read_calls(

@@ -111,6 +111,7 @@ class OverlappedSource:
             self._handoff.drop_before(self._schedule.version_at(self._next_index))
         else:
             self._handoff.drop_before(self._newest - 1)
+        self._worker.sync()
         while (
             self._next_call < self._batches
             and self._schedule.version_at(self._next_call) <= self._newest

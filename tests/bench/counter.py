@@ -14,7 +14,7 @@ class Counter:
         if fail == "raise":
             raise ValueError("no model by that name\nat all")
         if fail == "exit":
-            print("something else", flush=True)
+            print("something else")  # must not come after what is printed later
             sys.exit("the loader gave up")
         if fail == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -40,3 +40,11 @@ class Counter:
     def child(self) -> int:
         """Start a process of its own that would outlive it; return its id."""
         return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"]).pid
+
+    def fork(self) -> int:
+        """Start one that also holds the pipe to the parent open; return its id."""
+        child = os.fork()
+        if child == 0:
+            time.sleep(3600)
+            os._exit(0)
+        return child

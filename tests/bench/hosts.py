@@ -177,6 +177,9 @@ class Shared:
 
     alive = True
 
+    def sync(self) -> None:
+        pass
+
     def close(self, grace_s: float = 5.0) -> None:
         del grace_s
         self._worker.submit("reset", None, 0.0, 0).result(60)
@@ -199,6 +202,9 @@ class ThreadWorker:
         future: Future = Future()
         self._calls.put((future, method, args))
         return future
+
+    def sync(self) -> None:
+        pass
 
     def close(self, grace_s: float = 5.0) -> None:
         self._calls.put(None)

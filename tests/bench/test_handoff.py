@@ -8,7 +8,8 @@ import torch
 
 from bench import handoff
 from bench.config import ConfigError
-from bench.handoff import PREFIX, Handoff, checksum
+from bench.handoff import Handoff, checksum
+from bench.shared_memory import PREFIX
 from bench.types import WeightSnapshot
 
 STATE = {

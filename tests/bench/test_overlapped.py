@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.handoff import SHARED_MEMORY, Handoff, HandoffError
+from bench.handoff import Handoff, HandoffError
 from bench.sampling import PromptStream
+from bench.shared_memory import SHARED_MEMORY
 from bench.sources import InlineSource, OverlappedSource
 from bench.staleness import ON_POLICY, bounded, lag, reuse
 from bench.types import Prompt, Sampling

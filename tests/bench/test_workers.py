@@ -59,7 +59,8 @@ def test_threads_and_cores_are_set_and_torch_is_not_imported(worker):
         ("kill", "^the counter was killed by SIGKILL$"),
     ],
 )
-def test_a_worker_that_cannot_start_says_why(fail, message):
+def test_a_worker_that_cannot_start_says_why(fail, message, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # the worker sees to it by itself
     worker = start(fail=fail)
     with pytest.raises(WorkerError, match=message):
         worker.ready.result(WAIT_S)
@@ -67,9 +68,10 @@ def test_a_worker_that_cannot_start_says_why(fail, message):
     worker.close()
 
 
-def test_a_killed_worker_fails_its_calls_and_takes_its_children_along():
+@pytest.mark.parametrize("how", ["child", "fork"])
+def test_a_killed_worker_fails_its_calls_and_takes_its_children_along(how):
     worker = start()
-    child = worker.submit("child").result(WAIT_S)
+    child = worker.submit(how).result(WAIT_S)
     waiting = [worker.submit("sleep", 3600), worker.submit("add", 1)]
     os.kill(worker.pid, signal.SIGKILL)
     before = time.monotonic()
