@@ -2,8 +2,12 @@
 
 vLLM runs inside the calling process, which must be the engine's own (a ``bench.workers`` worker):
 it patches ``transformers``' GPT-NeoX classes in place, so that no learner can live beside it. In
-return there are neither sockets nor child processes between this module and the model, and the
-decode loop is stepped here, so that an update of the weights can happen between two tokens.
+return there are neither sockets nor child processes between this module and the model.
+
+The decode loop is stepped here, so that weights can be updated between any two tokens. That does
+what pausing vLLM's asynchronous engine with its requests kept, updating and resuming does: running
+requests go on, what was cached of them is computed anew, and spans tell which version sampled which
+token. But it takes effect at a token that the caller chooses, and no failure leaves it paused.
 
 Sampling is vLLM's own: batches differ from ``HfEngine``'s for the same seeds, log-probs agree.
 """
@@ -240,6 +244,7 @@ def _start(model_dir: Path, dtype: str, gpu_memory_share: float) -> Any:
     }
     arguments = EngineArgs(
         model=str(model_dir),
+        runner="generate",  # refuses a model with another head
         dtype=dtype,
         skip_tokenizer_init=True,
         generation_config="vllm",  # sample as asked, not as the checkpoint suggests
@@ -250,7 +255,9 @@ def _start(model_dir: Path, dtype: str, gpu_memory_share: float) -> Any:
     if current_platform.is_cpu():
         _check_head_size(arguments.create_model_config().get_head_size())
         vllm_weights.keep_unpacked()
-    return LLMEngine.from_engine_args(arguments)
+    engine = LLMEngine.from_engine_args(arguments)
+    engine.collective_rpc(vllm_weights.forget_rendezvous)
+    return engine
 
 
 def _check_head_size(size: int) -> None:
@@ -265,7 +272,11 @@ def _check_head_size(size: int) -> None:
 
 
 def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """Return the first line that says something."""
+    text = str(error)
+    if hasattr(error, "errors"):  # pydantic's, whose own first line is a count
+        text = error.errors()[0]["msg"].removeprefix("Value error, ")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
 

@@ -6,6 +6,7 @@ The functions that take a ``worker`` are run by vLLM on its worker, whose model 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,11 @@ def keep_unpacked() -> None:
     import vllm._custom_ops
 
     vllm._custom_ops._supports_onednn = False
+
+
+def forget_rendezvous(worker: Any) -> None:
+    """Remove the file by which several processes would meet: a worker killed would leave it."""
+    Path(worker.distributed_init_method.removeprefix("file://")).unlink(missing_ok=True)
 
 
 def reload(worker: Any, state: Mapping[str, Tensor], dtype: torch.dtype) -> None:
@@ -50,20 +56,20 @@ def live(worker: Any, layout: Mapping[str, torch.Size]) -> dict[str, Tensor]:
 
     def find(name: str) -> Tensor:
         shape = layout[name]
-        inner = name if mapper is None else mapper.apply_list([name])[0]
-        offset = 0
+        inner, offset = unstack(name, name if mapper is None else mapper.map_name(name))
         if inner not in held:
-            inner, offset = unstack(name, inner)
+            raise KeyError(f"{name} is nowhere in vLLM's model: its weights cannot be checked")
         return held[inner].detach()[offset : offset + shape[0]].view(shape)
 
     def unstack(name: str, inner: str) -> tuple[str, int]:
-        """Return the parameter that a tensor is stacked into and the row where it starts."""
+        """Return the parameter that holds a tensor and the row where the tensor starts."""
         for stack, parts in stacks.items():
             for at, part in enumerate(parts):
+                # The mapper may have renamed it already, which then changes nothing.
                 stacked = inner.replace(f".{part}.", f".{stack}.")
-                if stacked != inner and stacked in held:
+                if f".{part}." in name and stacked in held:
                     before = [name.replace(f".{part}.", f".{other}.") for other in parts[:at]]
                     return stacked, sum(layout[other][0] for other in before)
-        raise KeyError(f"{name} is nowhere in vLLM's model: its weights cannot be checked")
+        return inner, 0
 
     return {name: find(name) for name in layout}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config import ConfigError, RunConfig, StageConfig
+from bench.config import ConfigError, Execution, RunConfig, StageConfig
 from bench.staleness import ON_POLICY, lag, reuse
 
 CONFIG = RunConfig(
@@ -44,6 +44,19 @@ def test_both_schedules_are_one_at_n_1(updates, step):
     config = replace(CONFIG, schedule=reuse(1), updates=updates)
     per_round = replace(config, lr_schedule="per_round")
     assert config.learning_rate_at(step) == per_round.learning_rate_at(step)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"workers": "slurm"}, "workers = 'slurm': allowed are local, ray"),
+        ({"workers": "ray"}, "workers = 'ray': the engine is on other cores, source must be"),
+        ({"engine_cpus": 0}, "engine_cpus must be at least 1 and engine_gpus at least 0"),
+    ],
+)
+def test_execution_refuses_what_cannot_be_done(change, message):
+    with pytest.raises(ConfigError, match=message):
+        Execution(**change)
 
 
 def test_hash_names_the_cell_and_run_id_adds_seed_and_weights():

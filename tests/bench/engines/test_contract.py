@@ -2,39 +2,20 @@
 
 import itertools
 from functools import partial
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
-from transformers import GPTNeoXForCausalLM
 
 from bench.engines.hf import load_hf_engine
-from bench.engines.vllm import VllmEngine
 from bench.handoff import checksum
-from bench.logprobs import completion_logprobs, join
 from bench.sampling import sample_seeds
 from bench.types import Prompt, Sampling, WeightSnapshot
-from bench.workers import LocalWorker
 
-from ...conftest import EOS, PAD, VOCABULARY, neox_config
+from ...conftest import EOS, PAD, VOCABULARY
+from .conftest import TOKENS, gap, policy, start
 
 MAX_TOKENS = 12
-CONTEXT = 320  # vLLM caches whole blocks of 128 tokens on a CPU: room for a prompt of two
-TOKENS = {"pad_token_id": PAD, "eos_token_id": EOS}
-ENGINES = {
-    "hf": partial(load_hf_engine, dtype="float32", device="cpu", **TOKENS),
-    "vllm": partial(VllmEngine, dtype="float32", **TOKENS),
-}
-
-
-def policy(seed):
-    """Return a model with the smallest heads that vLLM serves on a CPU."""
-    torch.manual_seed(seed)
-    config = neox_config(
-        hidden_size=64, intermediate_size=64, max_position_embeddings=CONTEXT, initializer_range=0.2
-    )
-    return GPTNeoXForCausalLM(config).eval()
 
 
 def rows(prompts, k):
@@ -65,16 +46,18 @@ class Served:
         return self._worker.submit(method, *args).result(timeout=120)
 
 
-@pytest.fixture(scope="module", params=ENGINES)
-def worker(request, tmp_path_factory):
-    if request.param == "vllm" and find_spec("vllm") is None:
-        pytest.skip("vllm is not installed: `tox -e vllm` runs this")
+@pytest.fixture(scope="module")
+def hf(tmp_path_factory):
     directory = tmp_path_factory.mktemp("model")
     policy(seed=0).save_pretrained(directory)
-    worker = LocalWorker(partial(ENGINES[request.param], directory), name=request.param)
-    worker.ready.result(timeout=300)
-    yield Served(worker)
+    worker = start(partial(load_hf_engine, directory, dtype="float32", device="cpu", **TOKENS))
+    yield worker
     worker.close()
+
+
+@pytest.fixture(scope="module", params=["hf", "vllm"])
+def worker(request):
+    return Served(request.getfixturevalue(request.param))
 
 
 @pytest.fixture
@@ -86,20 +69,6 @@ def model():
 def engine(worker, model):
     worker.load(model)
     return worker
-
-
-@torch.no_grad()
-def learner_logprobs(model, rollouts, temperature):
-    tokens, mask = join(rollouts)
-    return completion_logprobs(
-        model, tokens, mask, rollouts.completion_tokens.shape[1], temperature
-    )
-
-
-def gap(model, rollouts, temperature=1.0):
-    """Return the largest difference between the engine's and the learner's log-probs."""
-    difference = learner_logprobs(model, rollouts, temperature) - rollouts.logprobs
-    return float(difference.abs().max())
 
 
 def test_prompts_come_back_left_padded_and_k_times_each(engine, prompts):
