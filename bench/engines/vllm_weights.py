@@ -56,7 +56,8 @@ def live(worker: Any, layout: Mapping[str, torch.Size]) -> dict[str, Tensor]:
 
     def find(name: str) -> Tensor:
         shape = layout[name]
-        inner, offset = unstack(name, name if mapper is None else mapper.map_name(name))
+        known = name if mapper is None else mapper.map_name(name) or ""  # None: not loaded
+        inner, offset = unstack(name, known)
         if inner not in held:
             raise KeyError(f"{name} is nowhere in vLLM's model: its weights cannot be checked")
         return held[inner].detach()[offset : offset + shape[0]].view(shape)

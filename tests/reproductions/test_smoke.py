@@ -1,5 +1,6 @@
 """Every script for real, at smoke scale: models are trained, runs are killed and resumed."""
 
+import json
 import os
 import shutil
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import store
+from bench import store, timing
 from reproductions.all import discover
 from tests.bench.test_sweep import alive, assert_same, children, wait_until
 
@@ -54,7 +55,8 @@ def test_all_makes_every_figure_and_table_and_runs_shared_runs_once(smoke):
     results, output = smoke
     names = [one.name for one in discover()]
     assert names == [
-        "fig_offpolicy_ppo", "fig_offpolicy_robustness", "table_sft", "ablation_lr_schedule",
+        "fig_offpolicy_ppo", "fig_offpolicy_robustness", "fig_schedule", "fig_sync_vs_async",
+        "fig_throughput", "table_sft", "ablation_lr_schedule",
     ]  # fmt: skip
     for one in discover():
         if one.draw is not None:
@@ -62,11 +64,21 @@ def test_all_makes_every_figure_and_table_and_runs_shared_runs_once(smoke):
             assert (results / "figures" / f"{one.name}.svg").exists()
     # 4 algorithms x N in {1, 4} x 2 seeds, 2 x N = 4 x 2 seeds per round, 1 for the SFT table
     assert "[21/21]" in output
+    assert "[27/27]" in output  # 3 timed arms x 2 seeds
     runs = store.read(results, "runs")
-    assert len(runs) == 16 + 4 + 1
+    assert len(runs) == 16 + 4 + 1 + 6
     assert set(runs["status"]) == {"completed"}
-    assert set(runs["threads"]) == {1}
-    assert output.count("no verdicts") == 4
+    threads = runs.groupby("timed", dropna=False)["threads"].unique().map(list).to_dict()
+    cores = timing.available_cores()
+    half = (cores + 1) // 2
+    assert threads.pop("whole") == [cores]
+    assert (threads.pop("split"), threads.pop("overlapped")) == ([half], [half])
+    assert list(threads.values()) == [[1]]
+    assert output.count("no verdicts") == 7
+    traces = json.loads((results / "figures" / "fig_schedule_split.trace.json").read_text())
+    assert {event["args"].get("name") for event in traces["traceEvents"][:2]} == {
+        "engine", "learner",
+    }  # fmt: skip
     steps = store.read(results, "steps").merge(runs[["run_id", "schedule"]], on="run_id")
     stale = steps[steps["schedule"] == "reuse(4)"]
     assert (stale["staleness"] == stale["step"] % 4).all()
@@ -148,7 +160,7 @@ def test_a_full_disk_ends_with_one_line_and_keeps_the_rest(smoke, tmp_path):
         f"error: no space left to write {path}; finished runs are safe, "
         "free some space and give the same command again\n"
     )
-    assert len(store.read(results, "runs")) == 20
+    assert len(store.read(results, "runs")) == 26
 
 
 def test_the_same_seed_gives_the_same_metrics_to_the_bit(smoke, tmp_path):
