@@ -17,14 +17,7 @@ from bench import store
 from bench.presets import preset
 from plots import claims, stats
 from plots.frames import Record
-from reproductions import (
-    CLAIMS,
-    RECORDS,
-    ablation_lr_schedule,
-    fig_offpolicy_robustness,
-    load,
-    table_sft,
-)
+from reproductions import CLAIMS, RECORDS, load
 from reproductions.all import discover
 from reproductions.options import Options
 from reproductions.report import interval_text
@@ -32,6 +25,21 @@ from reproductions.report import interval_text
 README = Path(__file__).resolve().parents[1] / "README.md"
 MARKS = ("<!-- results -->", "<!-- /results -->")
 PRESET = "tiny"
+TABLES = {  # what stands above the table of a figure
+    "fig_sync_vs_async": (
+        "Times are medians per update, of all seeds; `speed_up` and `ideal` are against the "
+        "synchronous run on the same cores, `speed_up_whole` is against the one on all cores. "
+        "`lost` is in seconds per update.",
+    ),
+    "fig_schedule": ("### The schedule, measured",),
+    "fig_throughput": ("What was aimed for, and whether it is met (`own` against `series`):",),
+    "ablation_lr_schedule": (
+        "### How much is the learning-rate schedule",
+        "What the effects become when the rate is stepped once per round, as the authors do "
+        "(`explained`: per round minus per update, paired by seed).",
+    ),
+    "table_sft": ("### Before RL",),
+}
 
 
 def generate() -> str:
@@ -44,10 +52,12 @@ def generate() -> str:
     record_dir = RECORDS / PRESET
     runs = store.read(record_dir, "runs")
     first = runs.iloc[0]
+    revisions = runs.sort_values("started_utc")["git_revision"].str[:10].unique()
     parts = [
         f"Preset `{PRESET}`: {len(runs)} runs on {first['host_cpu']} ({first['cores']} cores, one "
-        f"thread a run), torch {first['torch']}, code at `{str(first['git_revision'])[:10]}`. "
-        "Intervals are over seeds. Verdicts speak of the mechanism at this scale, not of Pythia."
+        f"thread a run unless timed), torch {first['torch']}, code at "
+        f"{', '.join(f'`{revision}`' for revision in revisions)}. Intervals are over seeds. "
+        "Verdicts speak of the mechanism at this scale, not of Pythia."
     ]
     for one in discover():
         if one.read is None:
@@ -58,18 +68,10 @@ def generate() -> str:
             continue
         if judged := claims.judge(claims.load(CLAIMS), one.name, record, PRESET):
             parts += [f"### `{one.name}`", _verdicts(judged)]
-        if one.name == "fig_offpolicy_robustness":
-            tolerances = fig_offpolicy_robustness.tabulate(record, options)
-            parts.append(_win_rates(record, tolerances))
-        if one.name == "ablation_lr_schedule":
-            parts += [
-                "### How much is the learning-rate schedule",
-                "What the effects become when the rate is stepped once per round, as the authors "
-                "do (`explained`: per round minus per update, paired by seed).",
-                _markdown(ablation_lr_schedule.tabulate(record, options)),
-            ]
-        if one.name == "table_sft":
-            parts += ["### Before RL", _markdown(table_sft.tabulate(record, options))]
+        if one.name == "fig_offpolicy_robustness" and one.tabulate is not None:
+            parts.append(_win_rates(record, one.tabulate(record, options)))
+        elif one.name in TABLES and one.tabulate is not None:
+            parts += [*TABLES[one.name], _markdown(one.tabulate(record, options))]
     parts += ["### Hyper-parameters, as searched at N = 1", _tuned()]
     return "\n\n".join(parts)
 
