@@ -53,7 +53,8 @@ def gains(table: pd.DataFrame) -> pd.DataFrame:
 
     ``speed_up`` and ``speed_up_whole`` are the synchronous time per update over the overlapped, by
     baseline; ``time_saved`` is the share of the split baseline's time. ``ideal`` is the speed-up of
-    an update of max(g, t) + s. ``efficiency`` is (sync - async) / (sync - ideal), against split.
+    an update of max(g, t) + s. ``efficiency`` is (sync - async) / (sync - ideal), against split; it
+    may exceed 1, since some of the rest overlaps too.
     """
     sync, overlapped = table["split"], table["overlapped"]["update_s"]
     g, t = sync["generate_s"], sync["score_s"] + sync["learn_s"]

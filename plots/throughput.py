@@ -135,7 +135,7 @@ def updates(ax: Axes, frame: pd.DataFrame) -> None:
             ax.plot([x - 0.1, x + 0.1], [ideal] * 2, color=style.BLACK, lw=1.0)
             split, whole = (found[arm]["ratio"] for arm in ("split", "whole"))
             ideal_gain = split / found["ideal"]["ratio"]
-            below = min(ideal, _update_ms(found["overlapped"])[0])
+            below = min(_update_ms(found[name])[0] for name in ("overlapped", "whole", "ideal"))
             said = f"{split:.2f}x split\n{whole:.2f}x all\nideal {ideal_gain:.2f}x"
             ax.annotate(said, (x + 0.12, below), xytext=(0, -4), ha="right", va="top", **NOTE)
     ax.set(xlabel="model size", ylabel="time per update (ms)", yscale="log")

@@ -105,7 +105,7 @@ def update_bars(ax: Axes, table: pd.DataFrame) -> None:
                 textcoords="offset points", va="bottom", fontsize=6.5)  # fmt: skip
     ax.set_yticks(range(len(arms)), [SHORT[arm] for arm in arms])
     ax.set_ylim(len(arms) - 0.4, -0.8)
-    ax.set_xlim(0, 1.6 * max(table[arm]["update_s"].mean() for arm in arms) * 1e3)
+    ax.set_xlim(0, 1.8 * max(table[arm]["update_s"].mean() for arm in arms) * 1e3)
     ax.grid(visible=False)
     ax.set_xlabel("median time per update (ms)")
 
