@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from bench import to_wandb
 from tests.bench import fakes
@@ -25,6 +26,7 @@ def test_history_is_by_updates_done():
 
 
 def test_runs_are_written_under_their_own_ids_when_offline(tmp_path):
+    pytest.importorskip("wandb")
     ids = [fakes.write(tmp_path / "results", fakes.config(seed=seed)) for seed in (0, 1)]
     command = [sys.executable, "-m", "bench.to_wandb", str(tmp_path / "results")]
     done = subprocess.run(
