@@ -154,7 +154,6 @@ def local_launch(
             name="the engine's process",
             threads=execution.engine_threads,
             cores=cores,
-            orphan=directory,
         )
 
     return launch

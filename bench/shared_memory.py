@@ -5,19 +5,23 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 PREFIX = "async-rlhf-bench-"
 SHARED_MEMORY = Path("/dev/shm")
+# Reads until the other end of its pipe is closed, by ``close`` or by the system.
+REAPER = "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[1], ignore_errors=True)"
 
 
 class RunDirectory:
-    """A new directory, removed by ``close``.
+    """A new directory, removed by ``close``, or when this process is killed.
 
-    A lock on it says that its run is alive. The system gives it up with the process, however that
-    ends, so that the next run can tell what was abandoned and remove it.
+    A process of its own waits for the end of this one. Should both be killed: a lock on the
+    directory, which the system gives up with the process, tells the next run that it was abandoned.
     """
 
     def __init__(self, root: Path | None = None) -> None:
@@ -32,9 +36,15 @@ class RunDirectory:
         for path in root.glob(f"{PREFIX}*"):
             _remove_if_abandoned(path)
         self.path, self._lock = _locked_directory(root)
+        self._reaper = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", REAPER, self.path],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is not for it
+        )
 
     def close(self) -> None:
         """Remove the directory; may be called twice."""
+        self._reaper.communicate()
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)

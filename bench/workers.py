@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pickle
 import queue
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from concurrent.futures import Future
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import IO, Any, Literal, NoReturn, Protocol
 
 from bench.config import ConfigError
@@ -93,7 +91,6 @@ class LocalWorker:
         name: str = "worker",
         threads: int = 1,
         cores: Collection[int] | None = None,
-        orphan: Path | None = None,
     ) -> None:
         """Start the process and return at once; ``ready`` tells when it takes calls.
 
@@ -102,7 +99,6 @@ class LocalWorker:
             name: for messages.
             threads: compute threads.
             cores: the cores it may run on, where the system lets one choose; None: as the parent.
-            orphan: a directory that the worker removes should this process die.
         """
         self.ready: Future[None] = Future()
         self.ready.set_running_or_notify_cancel()
@@ -117,7 +113,7 @@ class LocalWorker:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         where = sorted(cores) if cores is not None else None
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _bootstrap(theirs.fileno(), where, orphan)],
+            [sys.executable, "-c", _bootstrap(theirs.fileno(), where)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -213,13 +209,13 @@ class LocalWorker:
         self._process.wait()
 
 
-def serve(descriptor: int, cores: list[int] | None, orphan: str | None) -> None:
+def serve(descriptor: int, cores: list[int] | None) -> None:
     """Host the object that the parent sends a factory of; runs in the worker's process."""
     if cores is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)  # before any library starts threads
     connection = Connection(descriptor)
     calls: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_read_calls, args=(connection, calls, orphan), daemon=True).start()
+    threading.Thread(target=_read_calls, args=(connection, calls), daemon=True).start()
     try:
         hosted = pickle.loads(calls.get())()
     except Exception as error:  # the boundary of the process: reported, then it ends
@@ -239,10 +235,8 @@ def serve(descriptor: int, cores: list[int] | None, orphan: str | None) -> None:
     os._exit(0)  # the usual way out takes vLLM's libraries seconds
 
 
-def _read_calls(
-    connection: Connection, calls: queue.SimpleQueue[bytes], orphan: str | None
-) -> NoReturn:
-    """Queue what the parent sends; when there is no parent any more, end all it left behind."""
+def _read_calls(connection: Connection, calls: queue.SimpleQueue[bytes]) -> NoReturn:
+    """Queue what the parent sends; when there is no parent any more, end the whole group."""
     parent = os.getppid()
     with suppress(EOFError, OSError):
         while True:
@@ -250,18 +244,15 @@ def _read_calls(
                 calls.put(connection.recv_bytes())
             elif os.getppid() != parent:
                 break
-    if orphan is not None:
-        shutil.rmtree(orphan, ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 
-def _bootstrap(descriptor: int, cores: list[int] | None, orphan: Path | None) -> str:
+def _bootstrap(descriptor: int, cores: list[int] | None) -> str:
     """Return the program of a worker: not the parent's main module, which may be slow to import."""
-    directory = str(orphan) if orphan is not None else None
     return (
         f"import sys; sys.path[:] = {sys.path!r}; "
-        f"from bench.workers import serve; serve({descriptor}, {cores}, {directory!r})"
+        f"from bench.workers import serve; serve({descriptor}, {cores})"
     )
 
 

@@ -135,7 +135,7 @@ class Agent:
         """Start the process that hosts the object."""
         self._copy = RunDirectory()
         hosted = partial(Hosted, factory, self._copy.path, [parcel.unpack() for parcel in needs])
-        self._worker = LocalWorker(hosted, name=name, threads=threads, orphan=self._copy.path)
+        self._worker = LocalWorker(hosted, name=name, threads=threads)
         self._submitted = 0
         self._turn = asyncio.Condition()
 

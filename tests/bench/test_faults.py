@@ -63,7 +63,7 @@ class Faulty:
 
     def _launch(self, directory):
         host = partial(FaultyHost, TagEngine, directory, self._record, self._fault)
-        worker = LocalWorker(host, name="the engine", orphan=directory)
+        worker = LocalWorker(host, name="the engine")
         self.workers.append(worker)
         return worker
 
@@ -146,8 +146,8 @@ def test_a_free_running_engine_is_replaced_too_and_stays_within_the_bound(tmp_pa
     ],
 )
 def test_an_engine_that_cannot_start_shows_its_own_message(fail, message):
-    def launch(directory):
-        return LocalWorker(partial(Counter, fail=fail), orphan=directory)
+    def launch(_directory):
+        return LocalWorker(partial(Counter, fail=fail))
 
     source = OverlappedSource(
         launch, Handoff(), lag(1), STREAM, SAMPLING, 5, batches=UPDATES, execution=EXECUTION

@@ -11,6 +11,7 @@ from bench.config import ConfigError
 from bench.handoff import Handoff, checksum
 from bench.shared_memory import PREFIX
 from bench.types import WeightSnapshot
+from tests.bench.processes import eventually
 
 STATE = {
     "a": torch.tensor([[1.0, -2.0], [0.1, 4.0]]),
@@ -114,17 +115,26 @@ from bench.handoff import Handoff
 from bench.types import WeightSnapshot
 hand = Handoff(Path(sys.argv[1]))
 hand.write(WeightSnapshot(0, {"w": torch.ones(3)}))
+if "reaper" in sys.argv:
+    os.kill(hand._held._reaper.pid, signal.SIGKILL)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+def kill_a_run(*arguments):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["", *sys.path])}
+    command = [sys.executable, "-c", KILLED, *map(str, arguments)]
+    assert subprocess.run(command, env=environment, check=False).returncode == -9
+
+
+def test_what_a_killed_run_had_is_gone_with_it(tmp_path):
+    kill_a_run(tmp_path)
+    assert eventually(lambda: not any(tmp_path.iterdir()))
+
+
 def test_what_a_killed_run_left_is_removed_by_the_next_and_a_live_run_is_spared(tmp_path, hand):
     hand.write(WeightSnapshot(0, STATE))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["", *sys.path])}
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path)], env=environment, check=False
-    )
-    assert killed.returncode == -9
+    kill_a_run(tmp_path, "reaper")
     left = set(tmp_path.glob(f"{PREFIX}*")) - {hand.directory}
     assert len(left) == 1
     (tmp_path / "of something else").mkdir()
