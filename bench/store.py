@@ -244,19 +244,31 @@ def load(path: Path, table: str) -> pa.Table:
         if path.parent.name == table
         else "restore it from version control"
     )
+    if not path.exists():
+        raise ConfigError(f"{path} is missing although its run is recorded: {repair}")
+    found = read_file(
+        path, repair=repair, replace="move it away, or rebuild the results with --fresh"
+    )
+    return found.cast(SCHEMAS[table])
+
+
+def read_file(path: Path, *, repair: str, replace: str) -> pa.Table:
+    """Read a file of this schema version; ``repair`` and ``replace`` say what to do about others.
+
+    Raises:
+        ConfigError: the file is damaged or of another schema version.
+    """
     try:
         found = pq.ParquetFile(path, page_checksum_verification=True).read()
-    except FileNotFoundError:
-        raise ConfigError(f"{path} is missing although its run is recorded: {repair}") from None
     except (pa.ArrowException, OSError):
         raise ConfigError(f"{path} is a truncated or damaged Parquet file: {repair}") from None
     version = (found.schema.metadata or {}).get(b"schema_version", b"unknown").decode()
     if version != str(SCHEMA_VERSION):
         raise ConfigError(
             f"{path} was written by schema version {version}, this suite reads version "
-            f"{SCHEMA_VERSION}: move it away, or rebuild the results with --fresh"
+            f"{SCHEMA_VERSION}: {replace}"
         )
-    return found.cast(SCHEMAS[table])
+    return found
 
 
 def incomplete(results_dir: Path, run_ids: Iterable[str]) -> tuple[list[str], list[str]]:

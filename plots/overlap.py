@@ -13,7 +13,6 @@ import pandas as pd
 from plots.frames import Record
 
 ARMS = ("split", "whole", "overlapped")
-ENGINE_WORK = ("load", "generate")
 
 
 def sizes(record: Record) -> list[str]:

@@ -257,5 +257,5 @@ def load(results_dir: Path, runs: Sequence[RunConfig], *, all_seeds: bool) -> Re
         frame,
         store.read(results_dir, "evals", frame["run_id"]),
         store.read(results_dir, "steps", frame["run_id"]),
-        store.read(results_dir, "spans", timed),
+        store.read(results_dir, "spans", timed) if len(timed) else None,
     )

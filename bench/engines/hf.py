@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
+from bench.engines.prompts import pad_left
 from bench.handoff import checksum
 from bench.logprobs import positions
 from bench.sampling import uniforms
@@ -62,7 +63,8 @@ class HfEngine:
         """
         start = time.perf_counter()
         device, k = self.model.device, sampling.completions_per_prompt
-        prompt_tokens, prompt_mask = self._pad_left(prompts, device)
+        padded = pad_left(prompts, self._pad)
+        prompt_tokens, prompt_mask = (tensor.to(device) for tensor in padded)
         draws = torch.from_numpy(uniforms(seeds, sampling.max_completion_tokens)).to(device)
 
         cache = DynamicCache(config=self.model.config)
@@ -112,13 +114,6 @@ class HfEngine:
         )
         logits: Tensor = out.logits[:, -1]
         return logits
-
-    def _pad_left(self, prompts: Sequence[Prompt], device: torch.device) -> tuple[Tensor, Tensor]:
-        length = max(len(prompt.token_ids) for prompt in prompts)
-        rows = [[self._pad] * (length - len(p.token_ids)) + list(p.token_ids) for p in prompts]
-        lengths = torch.tensor([len(p.token_ids) for p in prompts])
-        mask = torch.arange(length) >= length - lengths[:, None]
-        return torch.tensor(rows, device=device), mask.to(device)
 
 
 def load_hf_engine(

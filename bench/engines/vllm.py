@@ -27,6 +27,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from bench.config import ConfigError
 from bench.engines import vllm_weights
+from bench.engines.prompts import pad_left
 from bench.handoff import checksum
 from bench.types import Prompt, Rollouts, Sampling, WeightSnapshot
 
@@ -134,7 +135,7 @@ class VllmEngine:
         completion_tokens = _pad_right(tokens, self._pad)
         lengths = torch.tensor([len(row) for row in tokens])
         prompt_rows = [prompt for prompt in prompts for _ in range(sampling.completions_per_prompt)]
-        prompt_tokens, prompt_mask = self._pad_left(prompt_rows)
+        prompt_tokens, prompt_mask = pad_left(prompt_rows, self._pad)
         versions = None
         if newer is not None:
             spans = [_versions(output) for output in outputs]
@@ -212,12 +213,6 @@ class VllmEngine:
     def _set_version(self, policy_version: int) -> None:
         self._engine.set_weight_version(str(policy_version))
         self.policy_version = policy_version
-
-    def _pad_left(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
-        length = max(len(prompt.token_ids) for prompt in prompts)
-        rows = [[self._pad] * (length - len(p.token_ids)) + list(p.token_ids) for p in prompts]
-        lengths = torch.tensor([len(p.token_ids) for p in prompts])
-        return torch.tensor(rows), torch.arange(length) >= length - lengths[:, None]
 
 
 def require_installed() -> None:

@@ -14,10 +14,9 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from bench.config import ConfigError
-from bench.store import SCHEMA_VERSION, write_arrow
+from bench.store import SCHEMA_VERSION, read_file, write_arrow
 
 S, I, F, B = pa.string(), pa.int64(), pa.float64(), pa.bool_()  # noqa: E741
 
@@ -141,16 +140,7 @@ def read(directory: Path) -> pd.DataFrame:
         raise ConfigError(f"no throughput in {directory}: run `pytest --benchmark-only` first")
     tables = []
     for path in paths:
-        try:
-            table = pq.ParquetFile(path, page_checksum_verification=True).read()
-        except (pa.ArrowException, OSError):
-            raise ConfigError(f"{path} is a truncated or damaged Parquet file: delete it") from None
-        version = (table.schema.metadata or {}).get(b"schema_version", b"unknown").decode()
-        if version != str(SCHEMA_VERSION):
-            raise ConfigError(
-                f"{path} was written by schema version {version}, this suite reads version "
-                f"{SCHEMA_VERSION}: move it away"
-            )
+        table = read_file(path, repair="delete it", replace="move it away")
         if table.schema.names != THROUGHPUT.names:
             raise ConfigError(f"{path} has other columns than this suite's: move it away")
         tables.append(table.cast(THROUGHPUT))
