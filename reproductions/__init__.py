@@ -118,8 +118,7 @@ def _unique(plans: Iterable[list[RunConfig]]) -> list[RunConfig]:
 
 def _run(configs: Sequence[RunConfig], options: Options, console: Console) -> None:
     results_dir = options.results_dir
-    if results_dir.resolve().is_relative_to(RECORDS):
-        raise ConfigError(f"--out {results_dir}: holds recorded runs; choose another directory")
+    refuse_records(results_dir)
     with locked(results_dir), _cluster(options):
         sweep(
             configs,
@@ -130,6 +129,16 @@ def _run(configs: Sequence[RunConfig], options: Options, console: Console) -> No
             console=console,
             gpus_per_task=options.preset.gpus if options.ray is not None else None,
         )
+
+
+def refuse_records(results_dir: Path) -> None:
+    """Make sure that nothing new is put among recorded runs.
+
+    Raises:
+        ConfigError: the directory holds them.
+    """
+    if results_dir.resolve().is_relative_to(RECORDS):
+        raise ConfigError(f"--out {results_dir}: holds recorded runs; choose another directory")
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from bench.config import ConfigError
 from bench.throughput import table
 from plots import style, throughput
 from plots.frames import Record
-from reproductions import RECORDS, Reproduction, reproduce
+from reproductions import Reproduction, refuse_records, reproduce
 from reproductions.options import Options
 
 BENCHMARKS = Path(table.__file__).parent
@@ -65,8 +65,7 @@ def measure(options: Options) -> None:
         ConfigError: the place is that of recorded ones, or the benchmarks failed.
     """
     name, out = options.preset.name, options.results_dir / FOLDER
-    if out.resolve().is_relative_to(RECORDS):
-        raise ConfigError(f"--out {options.out}: holds recorded runs; choose another directory")
+    refuse_records(options.results_dir)
     settings = {"ASYNC_RLHF_BENCH_PRESET": name, "ASYNC_RLHF_BENCH_OUT": str(out.resolve())}
     quick = ["-m", "not slow"] if name == "smoke" else []
     arguments = [

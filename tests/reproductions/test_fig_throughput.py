@@ -10,21 +10,12 @@ from bench.config import ConfigError
 from bench.presets import preset
 from bench.throughput import table
 from plots import claims
-from reproductions import CLAIMS, fig_throughput, options
+from reproductions import CLAIMS, fig_throughput
 from reproductions.fig_throughput import REPRODUCTION
 from reproductions.options import Options
 from tests.bench.throughput import made
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def results(tmp_path, monkeypatch):
-    """Return a results root with nothing in it, used instead of the project's."""
-    monkeypatch.setattr(options, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(fig_throughput, "RECORDS", tmp_path / "results" / "reference")
-    monkeypatch.setenv("COLUMNS", "200")
-    return tmp_path / "results"
 
 
 def write(place, rows=None):

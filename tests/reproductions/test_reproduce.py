@@ -11,7 +11,7 @@ import reproductions
 from bench import record, store
 from bench.presets import preset
 from bench.staleness import ON_POLICY
-from reproductions import load, options, report
+from reproductions import load, report
 from reproductions.ablation_lr_schedule import REPRODUCTION as ABLATION
 from reproductions.ablation_lr_schedule import arm
 from reproductions.fig_offpolicy_ppo import REPRODUCTION as PPO
@@ -21,15 +21,6 @@ from tests.bench import fakes
 
 ROOT = Path(__file__).parents[2]
 TINY = Options(preset=preset("tiny"))
-
-
-@pytest.fixture
-def results(tmp_path, monkeypatch):
-    """Return a results root with nothing in it, used instead of the project's."""
-    monkeypatch.setattr(options, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(reproductions, "RECORDS", tmp_path / "results" / "reference")
-    monkeypatch.setenv("COLUMNS", "200")
-    return tmp_path / "results"
 
 
 def write(place, one, seeds, **provenance):
