@@ -1,12 +1,13 @@
-"""Forward passes over prompt + completion: the policy's log-probs and the value model's values."""
+"""Forward passes over prompt + completion: log-probs of a policy, values and scores."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from bench.types import Rollouts
 
@@ -45,12 +46,15 @@ def completion_logprobs(
         completion_length: T.
         temperature: logits are divided by it, as the engine does before sampling.
     """
-    logits = model(
-        input_ids=tokens, use_cache=False, logits_to_keep=completion_length + 1, **positions(mask)
-    ).logits
-    targets = tokens[:, -completion_length:, None]
-    logprobs = torch.log_softmax(logits[:, :-1].float() / temperature, -1)
-    return logprobs.gather(-1, targets)[..., 0] * mask[:, -completion_length:]
+
+    def forward(keep: int, **inputs: Any) -> Tensor:
+        logits: Tensor = model(logits_to_keep=keep, **inputs).logits
+        return logits
+
+    before = tokens.shape[1] - completion_length
+    logits = _outputs(forward, model, tokens[:, :-1], mask[:, :-1], before)
+    logprobs = torch.log_softmax(logits.float() / temperature, -1)
+    return logprobs.gather(-1, tokens[:, before:, None])[..., 0] * mask[:, before:]
 
 
 def completion_values(model: Any, tokens: Tensor, mask: Tensor, completion_length: int) -> Tensor:
@@ -58,8 +62,63 @@ def completion_values(model: Any, tokens: Tensor, mask: Tensor, completion_lengt
 
     ``model`` is a sequence classifier with one label, as TRL's RewardTrainer saves it.
     """
+    before = tokens.shape[1] - completion_length
+    return _scores(model, tokens[:, :-1], mask[:, :-1], before) * mask[:, before:]
+
+
+def completion_scores(model: Any, tokens: Tensor, mask: Tensor, completion_length: int) -> Tensor:
+    """Return scores [R]: the score head at each completion's last token.
+
+    This is what ``model``, a sequence classifier with one label, gives for the whole sequence.
+    """
+    before = tokens.shape[1] - completion_length
+    last = mask[:, before:].sum(1, keepdim=True)
+    return _scores(model, tokens, mask, before).gather(1, last)[:, 0]
+
+
+def _scores(model: Any, tokens: Tensor, mask: Tensor, before: int) -> Tensor:
     backbone = getattr(model, model.base_model_prefix)
-    hidden = backbone(input_ids=tokens, use_cache=False, **positions(mask)).last_hidden_state
-    score = model.score(hidden[:, -completion_length - 1 : -1])
-    values: Tensor = score[..., 0].float() * mask[:, -completion_length:]
-    return values
+
+    def forward(keep: int, **inputs: Any) -> Tensor:
+        scores: Tensor = model.score(backbone(**inputs).last_hidden_state[:, -keep:])
+        return scores[..., 0].float()
+
+    return _outputs(forward, model, tokens, mask, before)
+
+
+def _outputs(
+    forward: Callable[..., Tensor],
+    model: PreTrainedModel,
+    tokens: Tensor,
+    mask: Tensor,
+    before: int,
+) -> Tensor:
+    """Return a model's outputs [R, 1 + L, ...] at the last prompt token and at each after it.
+
+    Rows with the same prompt share its forward and backward pass, through the key-value cache: of
+    K completions per prompt, K - 1 of its passes are saved.
+
+    Args:
+        forward: called with how many of the last positions to keep and the model's arguments.
+        model: whose configuration the cache follows.
+        tokens: prompt and what comes after it, [R, P + L].
+        mask: 1 where a token is real, [R, P + L].
+        before: P.
+    """
+    after = tokens.shape[1] - before
+    prompts = tokens.where(mask, -1)[:, :before]
+    prompts, prompt_of_row = prompts.unique(dim=0, return_inverse=True)
+    if len(prompts) == len(tokens):
+        return forward(1 + after, input_ids=tokens, use_cache=False, **positions(mask))
+
+    cache = DynamicCache(config=model.config)
+    cached: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
+    first = forward(1, input_ids=prompts.clamp(min=0), **cached, **positions(prompts >= 0))
+    first = first[prompt_of_row]
+    if not after:
+        return first
+    cache.batch_select_indices(prompt_of_row)
+    placed = positions(mask)
+    if "position_ids" in placed:
+        placed["position_ids"] = placed["position_ids"][:, before:]
+    return torch.cat([first, forward(after, input_ids=tokens[:, before:], **cached, **placed)], 1)

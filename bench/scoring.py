@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
-from bench.logprobs import completion_logprobs, join, positions
+from bench.logprobs import completion_logprobs, completion_scores, join
 from bench.types import Rollouts, ScoredRollouts
 
 
@@ -45,8 +45,7 @@ class Scorer:
         rewards, references = [], []
         rows = self._rows or len(tokens)
         for part, part_mask in zip(tokens.split(rows), mask.split(rows), strict=True):
-            logits = self.reward_model(input_ids=part, **positions(part_mask)).logits
-            rewards.append(logits[:, 0].float())
+            rewards.append(completion_scores(self.reward_model, part, part_mask, length))
             if ref_logprobs:
                 references.append(
                     completion_logprobs(self.reference, part, part_mask, length, self._temperature)

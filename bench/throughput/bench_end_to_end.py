@@ -97,7 +97,7 @@ def bench_update_beside_trl(measure: Meter, tmp_path: Path) -> None:
     own = update.series("inline")
     with TrlOnlineDpo(config, workload.save(tmp_path), tmp_path / "trl") as trl:
         other = replace(own, name="trl_online_dpo", run=trl.step, target=1.5)
-        measure("update_beside_trl", update.shape, own, other)
+        measure("update_beside_trl", update.shape, own, other, rounds=21)
         ended = trl.trainer.stats["val/contain_eos_token"]
     assert ended
     assert not any(ended)  # none of TRL's completions was shorter

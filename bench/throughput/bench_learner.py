@@ -17,7 +17,7 @@ from bench.learner import Learner
 from bench.scoring import Scorer
 from bench.throughput import workload
 from bench.throughput.measure import Meter, Series
-from bench.throughput.workload import Product, bare, policy_products, score_products
+from bench.throughput.workload import Product, bare, forward_products, token_products
 from bench.types import Rollouts, ScoredRollouts
 
 SQUARE = 1024
@@ -59,9 +59,10 @@ def learner_of(algorithm: str, rollouts: Rollouts) -> tuple[Learner, list[Produc
     zeros = torch.zeros_like(rollouts.logprobs)
     trained = built.prepare(Inputs(scorer.scored, rollouts.logprobs, zeros)).rows
     rows, prompts = len(trained), len((trained // rollouts.completions_per_prompt).unique())
-    needed = policy_products(rows, prompts)
-    if built.needs_values:
-        needed += score_products(rows, prompts, outputs=rollouts.completion_tokens.shape[1])
+    settings = learner.policy.config
+    needed = token_products(settings, rows, prompts, settings.vocab_size)
+    if values is not None:
+        needed += token_products(values.config, rows, prompts, 1)
     return learner, needed
 
 
@@ -85,15 +86,18 @@ def bench_learner_step(measure: Meter, algorithm: str) -> None:
 def bench_score(measure: Meter) -> None:
     """Score one batch by the reward model and the reference."""
     rollouts, config = workload.rollouts(), workload.config("rloo")
+    reward_model, reference = workload.reward_model(), workload.policy()
     scorer = Scorer(
-        workload.reward_model(),
-        workload.policy(),
+        reward_model,
+        reference,
         temperature=config.temperature,
         missing_eos_penalty=config.missing_eos_penalty,
     )
     rows, length = rollouts.completion_tokens.shape
-    prompts = len(rollouts.prompts)
-    needed = policy_products(rows, prompts) + score_products(rows, prompts, outputs=1)
+    prompts, vocabulary = len(rollouts.prompts), reference.config.vocab_size
+    needed = token_products(reference.config, rows, prompts, vocabulary) + forward_products(
+        reward_model.config, workload.shape(), prompts=prompts, outputs=rows, width=1
+    )
     run, flops = bare(needed, backward=False)
     own = Series(
         name="scorer",

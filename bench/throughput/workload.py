@@ -169,9 +169,9 @@ def forward_products(
 
     Args:
         settings: of the model.
-        shape: completions and lengths.
+        shape: completions, and how many tokens of prompt and completion the model reads.
         prompts: different ones.
-        outputs: positions of each completion at which the head is applied.
+        outputs: positions, in all, at which the head is applied.
         width: of the head: the vocabulary, or 1 for a score.
     """
     hidden, inner = settings.hidden_size, settings.intermediate_size
@@ -186,21 +186,19 @@ def forward_products(
         Product(layers, 1, tokens, hidden, hidden),
         Product(layers, 1, tokens, hidden, inner),
         Product(layers, 1, tokens, inner, hidden),
-        Product(1, 1, rows * outputs, hidden, width),
+        Product(1, 1, outputs, hidden, width),
     ]
 
 
-def policy_products(rows: int, prompts: int) -> list[Product]:
-    """Return the products of the policy's forward pass over some of a batch's completions."""
-    settings, batch = policy().config, replace(shape(), rows=rows)
-    outputs, width = batch.completion_tokens, settings.vocab_size
-    return forward_products(settings, batch, prompts=prompts, outputs=outputs, width=width)
+def token_products(settings: GPTNeoXConfig, rows: int, prompts: int, width: int) -> list[Product]:
+    """Return those of an output for each token of some completions of a batch, read before it.
 
-
-def score_products(rows: int, prompts: int, *, outputs: int) -> list[Product]:
-    """Return those of a model with a score, read at ``outputs`` positions of each completion."""
-    settings, batch = reward_model().config, replace(shape(), rows=rows)
-    return forward_products(settings, batch, prompts=prompts, outputs=outputs, width=1)
+    So the last token is not read at all, and the first one's output belongs to the prompt.
+    """
+    whole = shape()
+    read = replace(whole, rows=rows, completion_tokens=whole.completion_tokens - 1)
+    outputs = prompts + rows * read.completion_tokens
+    return forward_products(settings, read, prompts=prompts, outputs=outputs, width=width)
 
 
 def bare(products: list[Product], *, backward: bool) -> tuple[Callable[[], None], int]:
