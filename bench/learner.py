@@ -127,10 +127,11 @@ class Learner:
         rollouts = scored.rollouts
         tokens, mask = join(rollouts)
         old, values = rollouts.logprobs, None
+        parts = self._parts(torch.arange(len(tokens), device=tokens.device))
         if self.algorithm.old_logprobs == "proximal":
-            old = self._in_parts(self._policy_forward(rollouts), tokens, mask)
+            old = _in_parts(self._policy_forward(rollouts), tokens, mask, parts)
         if self.value_model is not None:
-            values = self._in_parts(self._value_forward(rollouts), tokens, mask)
+            values = _in_parts(self._value_forward(rollouts), tokens, mask, parts)
         return Inputs(scored, old, values)
 
     def _backward(
@@ -150,23 +151,21 @@ class Learner:
             forwards.append(self._value_forward(rollouts))
         self._optimizer.zero_grad(set_to_none=True)
 
-        rows = self.config.microbatch_rows or len(tokens)
-        whole = rows >= len(tokens)
-        if whole:
+        parts = self._parts(batch.rows)
+        if len(parts) == 1:
             outputs = [forward(tokens, mask) for forward in forwards]
         else:
             with torch.no_grad():
-                outputs = [self._in_parts(forward, tokens, mask) for forward in forwards]
+                outputs = [_in_parts(forward, tokens, mask, parts) for forward in forwards]
             outputs = [output.requires_grad_() for output in outputs]
         result = self.algorithm.loss(outputs[0], outputs[1] if len(outputs) > 1 else None, batch)
         if torch.isfinite(result.loss):
             result.loss.backward()
-            if not whole:
+            if len(parts) > 1:
                 for forward, output in zip(forwards, outputs, strict=True):
                     assert output.grad is not None
-                    for part in range(0, len(tokens), rows):
-                        at = slice(part, part + rows)
-                        forward(tokens[at], mask[at]).backward(output.grad[at])
+                    for part in parts:
+                        forward(tokens[part], mask[part]).backward(output.grad[part])
         return outputs[0].detach(), float(result.loss.detach()), dict(result.metrics)
 
     def _policy_forward(self, rollouts: Rollouts) -> Forward:
@@ -194,7 +193,16 @@ class Learner:
             self.policy.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"
         )
 
-    def _in_parts(self, forward: Forward, tokens: Tensor, mask: Tensor) -> Tensor:
-        rows = self.config.microbatch_rows or len(tokens)
-        parts = zip(tokens.split(rows), mask.split(rows), strict=True)
-        return torch.cat([forward(part, part_mask) for part, part_mask in parts])
+    def _parts(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Return micro-batches: where in ``rows`` [M], the batch's row numbers, each part's are.
+
+        In the order of the batch, prompt by prompt, however the algorithm arranges them: the
+        completions of a prompt are then together and share its forward pass.
+        """
+        parts: tuple[Tensor, ...] = rows.argsort().split(self.config.microbatch_rows or len(rows))
+        return parts
+
+
+def _in_parts(forward: Forward, tokens: Tensor, mask: Tensor, parts: tuple[Tensor, ...]) -> Tensor:
+    outputs = torch.cat([forward(tokens[part], mask[part]) for part in parts])
+    return outputs[torch.cat(parts).argsort()]

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import get_args
 
 from bench.config import ConfigError, Execution, RunConfig, Timed
 from bench.staleness import ON_POLICY, lag
 
 SYNCHRONOUS: tuple[Timed, ...] = ("split", "whole")
-ARMS: tuple[Timed, ...] = (*SYNCHRONOUS, "overlapped")
+ARMS: tuple[Timed, ...] = get_args(Timed)
 
 
 def arm(config: RunConfig, timed: Timed) -> RunConfig:

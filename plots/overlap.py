@@ -7,12 +7,15 @@ baselines are ``split``, on the same cores taking turns, and ``whole``, on all c
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pandas as pd
 
+from bench.config import Timed
 from plots.frames import Record
 
-ARMS = ("split", "whole", "overlapped")
+ARMS = get_args(Timed)
 
 
 def sizes(record: Record) -> list[str]:

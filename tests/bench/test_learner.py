@@ -28,6 +28,9 @@ CONFIG = RunConfig(
 )
 
 
+ROWS = [1, 5, 0, 7, 4, 10]  # of six pairs
+
+
 @dataclass
 class Contrastive:
     """A loss that couples every pair of rows, so that a wrong micro-batch shows."""
@@ -41,7 +44,7 @@ class Contrastive:
 
     def prepare(self, inputs):
         self.inputs = inputs
-        rows = torch.tensor([1, 0, 5, 4, 7, 10])
+        rows = torch.tensor(ROWS)
         return Minibatch(
             rows,
             inputs.scored.rollouts.completion_mask[rows],
@@ -120,6 +123,23 @@ def test_micro_batches_give_the_same_gradient_for_a_coupled_loss(
         assert torch.allclose(one, other, atol=1e-5 * float(one.abs().max() + 1))
 
 
+def test_completions_of_a_prompt_share_its_pass_in_micro_batches_too(
+    policy, reward_model, rollouts
+):
+    config = replace(CONFIG, microbatch_rows=2)
+    learner = make(policy, reward_model, Contrastive(), config)
+    read = []
+    learner.policy.get_input_embeddings().register_forward_pre_hook(
+        lambda _, inputs: read.append(tuple(inputs[0].shape))
+    )
+    learner.step(rollouts)
+    before, after = rollouts.prompt_tokens.shape[1], rollouts.completion_tokens.shape[1] - 1
+    # Rows 0 and 1, and 4 and 5, share a prompt, wherever they are among ROWS.
+    shared, alone = [(1, before), (2, after)], [(2, before + after)]
+    once = [*shared, *shared, *alone]
+    assert read == [*once, *once]  # for the loss, and again for the gradient
+
+
 def test_old_logprobs_are_those_the_algorithm_asks_for(policy, reward_model, rollouts):
     behaviour = Contrastive()
     make(policy, reward_model, behaviour).step(rollouts)
@@ -132,7 +152,7 @@ def test_old_logprobs_are_those_the_algorithm_asks_for(policy, reward_model, rol
     before = completion_logprobs(policy, tokens, mask, rollouts.completion_tokens.shape[1], 0.7)
     assert torch.equal(proximal.inputs.old_logprobs, before.detach())
     stale = learner.step(rollouts)  # the learner has moved on; the gap is what it moved
-    rows = torch.tensor([1, 0, 5, 4, 7, 10])
+    rows = torch.tensor(ROWS)
     moved = (proximal.inputs.old_logprobs - rollouts.logprobs)[rows].abs().sum()
     expected = moved / rollouts.completion_mask[rows].sum()
     assert stale.logprob_gap_mean == pytest.approx(float(expected))
