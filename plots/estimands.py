@@ -6,6 +6,7 @@ zero). Effects are paired: a seed counts only if it has every run the estimand n
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -216,8 +217,11 @@ def failed_checks(record: Record, algorithms: Sequence[str], n: Sequence[int]) -
     wrong = sorted(set(runs["run_id"]) & record.off_schedule)
     if wrong:
         failures.append(f"staleness not as scheduled in {len(wrong)} runs, first {wrong[0]}")
-    for name in algorithms:
-        gains = record.by_n(name, [1]) - record.by_n(name, [1], "sft_win_rate")
+    sizes = overlap.sizes(record)
+    for name, size in itertools.product(algorithms, sizes):
+        one = record.where(model=size)
+        gains = one.by_n(name, [1]) - one.by_n(name, [1], "sft_win_rate")
         if not stats.clear_gain(gains[1]):
-            failures.append(f"{name} shows no clear gain over SFT at N = 1")
+            where = f", model {size}" if len(sizes) > 1 else ""
+            failures.append(f"{name} shows no clear gain over SFT at N = 1{where}")
     return failures

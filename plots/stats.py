@@ -141,9 +141,10 @@ def ratio_effects(numerator: ArrayLike, denominator: ArrayLike) -> FloatArray:
 
 
 def clear_gain(gains: ArrayLike) -> bool:
-    """Tell whether the mean per-seed gain is at least twice the half-width of its 95% interval."""
+    """Tell whether the mean per-seed gain is above 0 by twice the half-width of its interval."""
     interval = t_interval(gains)
-    return bool(interval.estimate >= 2 * (interval.hi - interval.estimate))
+    half_width = interval.hi - interval.estimate
+    return bool(interval.estimate > 0 and interval.estimate >= 2 * half_width)
 
 
 def retention(win_rates: ArrayLike, sft: ArrayLike) -> list[Interval]:

@@ -78,7 +78,7 @@ def compare(mine: Record, recorded: Record, configs: Sequence[RunConfig]) -> pd.
         kind = config.timed or config.lr_schedule
         rows.append(
             {
-                "cell": f"{config.algorithm} {config.schedule} {kind}",
+                "cell": f"{config.stage.model} {config.algorithm} {config.schedule} {kind}",
                 "seeds": len(seeds),
                 "identical": sum(
                     _evaluations(mine, key, seed).equals(_evaluations(recorded, key, seed))

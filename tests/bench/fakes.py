@@ -98,13 +98,30 @@ def write(results_dir: Path, run: RunConfig, status: str = "completed", **proven
     )
 
 
+def misbehave(algorithm: str, *, first: bool) -> None:
+    """Do what the name says: others than these do nothing."""
+    match algorithm:
+        case "raises":
+            raise RuntimeError("the loss has no opinion\nand a second line")
+        case "full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        case "refused":
+            raise ConfigError("algorithm 'refused': allowed are none")
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "killed_once" if first:
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "hangs":
+            time.sleep(3600)
+
+
+def status(algorithm: str) -> str:
+    return "diverged" if algorithm == "diverges" else "completed"
+
+
 @dataclass(frozen=True)
 class FakeExecute:
-    """What a worker does: sleeps, writes numbers, or misbehaves as told for an algorithm name.
-
-    ``rloo``-like names run. ``raises``, ``refused`` and ``diverges`` do so, ``full`` finds the disk
-    full; ``killed`` kills its own process each time, ``killed_once`` the first time only.
-    """
+    """What a worker does: sleeps, writes numbers, or misbehaves as the algorithm's name says."""
 
     results_dir: Path
     update_s: float = 0.0
@@ -119,15 +136,5 @@ class FakeExecute:
         for step in range(run.updates):
             time.sleep(self.update_s)
             on_progress(step + 1, 0.5)
-        match run.algorithm:
-            case "raises":
-                raise RuntimeError("the loss has no opinion\nand a second line")
-            case "full":
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            case "refused":
-                raise ConfigError("algorithm 'refused': allowed are none")
-            case "killed":
-                os.kill(os.getpid(), signal.SIGKILL)
-            case "killed_once" if first:
-                os.kill(os.getpid(), signal.SIGKILL)
-        write(self.results_dir, run, "diverged" if run.algorithm == "diverges" else "completed")
+        misbehave(run.algorithm, first=first)
+        write(self.results_dir, run, status(run.algorithm))

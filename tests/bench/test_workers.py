@@ -7,9 +7,9 @@ from functools import partial
 
 import pytest
 
-from bench.config import ConfigError
 from bench.workers import LocalWorker, WorkerDiedError, WorkerError
 
+from . import worker_contract
 from .counter import Counter
 from .processes import eventually, runs
 
@@ -27,23 +27,15 @@ def start(**fails):
     return LocalWorker(partial(Counter, **fails), name="the counter")
 
 
-def test_calls_are_answered_in_order(worker):
-    futures = [worker.submit("add", value) for value in (1, 10, 100)]
-    assert [future.result(WAIT_S) for future in futures] == [4, 14, 114]
-
-
-def test_an_exception_comes_back_as_one_line_with_its_traceback(worker):
-    future = worker.submit("boom", KeyError("first\nsecond"))
-    with pytest.raises(WorkerError) as caught:
-        future.result(WAIT_S)
-    assert str(caught.value).startswith("KeyError: ")
-    assert "\n" not in str(caught.value)
-    assert "in boom" in caught.value.details
-    with pytest.raises(ConfigError, match=r"^model 'x': allowed are y$"):
-        worker.submit("boom", ConfigError("model 'x': allowed are y")).result(WAIT_S)
-    with pytest.raises(WorkerError, match="AttributeError"):
-        worker.submit("no_such_method").result(WAIT_S)
-    assert worker.submit("add", 0).result(WAIT_S) >= 3  # it goes on
+@pytest.mark.parametrize(
+    "holds",
+    [
+        worker_contract.answers_calls_in_order,
+        worker_contract.sends_exceptions_back_as_one_line_with_their_traceback,
+    ],
+)
+def test_it_keeps_the_contract(worker, holds):
+    holds(worker, WAIT_S)
 
 
 def test_threads_and_cores_are_set_and_torch_is_not_imported(worker):
@@ -51,14 +43,7 @@ def test_threads_and_cores_are_set_and_torch_is_not_imported(worker):
     assert settings == {"threads": "2", "cores": [min(os.sched_getaffinity(0))], "torch": False}
 
 
-@pytest.mark.parametrize(
-    ("fail", "message"),
-    [
-        ("raise", "^ValueError: no model by that name$"),
-        ("exit", "^the counter exited with status 1: the loader gave up$"),
-        ("kill", "^the counter was killed by SIGKILL$"),
-    ],
-)
+@pytest.mark.parametrize(("fail", "message"), worker_contract.FAILS.items())
 def test_a_worker_that_cannot_start_says_why(fail, message, monkeypatch):
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # the worker sees to it by itself
     worker = start(fail=fail)

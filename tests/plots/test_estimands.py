@@ -4,7 +4,7 @@ import pytest
 
 from plots import estimands, stats
 from plots.frames import Record
-from tests.plots import simulated
+from tests.plots import simulated, timed
 from tests.plots.simulated import GRID
 
 
@@ -104,6 +104,15 @@ def test_failed_checks_name_wrong_staleness_and_missing_gain():
     ]
     # A claim about other values of N is not touched.
     assert len(estimands.failed_checks(wrong, ["ppo"], (1, 2))) == 1
+
+
+def test_failed_checks_look_at_each_model_size():
+    runs, evals, steps, spans = timed.tables(models=("0.1m", "2m"))
+    assert estimands.failed_checks(Record.of(runs, evals, steps, spans), ["online_dpo"], [1]) == []
+    evals.loc[evals["run_id"].str.startswith("2m"), "win_rate"] = 0.6  # as at first
+    assert estimands.failed_checks(Record.of(runs, evals, steps, spans), ["online_dpo"], [1]) == [
+        "online_dpo shows no clear gain over SFT at N = 1, model 2m"
+    ]
 
 
 def test_retention_slope_difference_has_a_calibrated_interval():

@@ -160,6 +160,7 @@ def test_clear_gain_asks_for_twice_the_half_width():
     assert stats.clear_gain([0.25, 0.27])
     assert not stats.clear_gain([0.249, 0.271])
     assert not stats.clear_gain([-0.25, -0.27])
+    assert not stats.clear_gain([0.0, 0.0])
 
 
 @pytest.mark.parametrize("seeds", [3, 5])

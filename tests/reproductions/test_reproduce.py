@@ -84,7 +84,10 @@ def test_compare_gives_the_paired_difference_where_runs_differ(results):
     runs = [one, fakes.config(n=4)]
     mine, recorded = (load(results / place, runs, all_seeds=True) for place in ("mine", "recorded"))
     compared = report.compare(mine, recorded, runs)
-    assert compared["cell"].tolist() == ["rloo reuse(2) per_update", "rloo reuse(4) per_update"]
+    assert compared["cell"].tolist() == [
+        "0.1m rloo reuse(2) per_update",
+        "0.1m rloo reuse(4) per_update",
+    ]
     assert compared["seeds"].tolist() == [2, 0]
     assert compared["identical"].tolist() == [0, 0]
     # the same difference for both seeds: an interval of no width

@@ -1,12 +1,9 @@
 """What workers and tasks of the cluster host in tests; imports no test framework."""
 
 import os
-import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
-
-from bench.config import ConfigError
 
 from .. import fakes
 from ..counter import Counter
@@ -57,22 +54,11 @@ class Execute:
         (self.record / f"{job.log_name}-{os.getpid()}-{time.time_ns()}").touch()
         for step in range(run.updates):
             on_progress(step + 1, 0.5)
-        match run.algorithm:
-            case "raises":
-                raise RuntimeError("the loss has no opinion\nand a second line")
-            case "refused":
-                raise ConfigError("algorithm 'refused': allowed are none")
-            case "killed":
-                os.kill(os.getpid(), signal.SIGKILL)
-            case "killed_once" if first:
-                os.kill(os.getpid(), signal.SIGKILL)
-            case "hangs":
-                time.sleep(3600)
+        fakes.misbehave(run.algorithm, first=first)
         weights = (models.sft_dir / "weights").read_text() + (
             models.reward_dir / "weights"
         ).read_text()
-        status = "diverged" if run.algorithm == "diverges" else "completed"
-        fakes.write(directory, run, status, git_revision=weights)
+        fakes.write(directory, run, fakes.status(run.algorithm), git_revision=weights)
 
 
 def tag_engine(model_dir):

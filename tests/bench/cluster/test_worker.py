@@ -15,9 +15,9 @@ import ray
 from bench.cluster import parcels
 from bench.cluster.parcels import Parcel
 from bench.cluster.worker import Agent, RayWorker
-from bench.config import ConfigError
 from bench.workers import WorkerDiedError, WorkerError
 
+from .. import worker_contract
 from ..processes import eventually, runs
 from .hosted import Watcher
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("cluster")
 @contextmanager
 def started(directory, needs=(), **fails):
     worker = RayWorker(
-        partial(Watcher, fails), directory, needs=needs, name="the watcher", threads=2
+        partial(Watcher, fails), directory, needs=needs, name="the counter", threads=2
     )
     yield worker
     worker.close()
@@ -46,9 +46,15 @@ def worker(cluster, directory):  # noqa: ARG001
         yield worker
 
 
-def test_calls_are_answered_in_order(worker):
-    futures = [worker.submit("add", value) for value in (1, 10, 100)]
-    assert [future.result(WAIT_S) for future in futures] == [4, 14, 114]
+@pytest.mark.parametrize(
+    "holds",
+    [
+        worker_contract.answers_calls_in_order,
+        worker_contract.sends_exceptions_back_as_one_line_with_their_traceback,
+    ],
+)
+def test_it_keeps_the_contract_of_a_local_worker(worker, holds):
+    holds(worker, WAIT_S)
 
 
 def test_calls_that_arrive_in_another_order_are_made_in_theirs():
@@ -60,22 +66,9 @@ def test_calls_that_arrive_in_another_order_are_made_in_theirs():
         await agent.close(5.0)
         return replies
 
-    agent = Agent(pickle.dumps(partial(Watcher, {"start": 3})), [], "the watcher", 1)
+    agent = Agent(pickle.dumps(partial(Watcher, {"start": 3})), [], "the counter", 1)
     replies = asyncio.run(swapped())
     assert [(kind, pickle.loads(value)) for kind, value in replies] == [("done", 4), ("done", 14)]
-
-
-def test_errors_are_those_of_a_local_worker(worker):
-    future = worker.submit("boom", KeyError("first\nsecond"))
-    with pytest.raises(WorkerError, match=r"^KeyError: ") as caught:
-        future.result(WAIT_S)
-    assert "\n" not in str(caught.value)
-    assert "in boom" in caught.value.details
-    with pytest.raises(ConfigError, match=r"^model 'x': allowed are y$"):
-        worker.submit("boom", ConfigError("model 'x': allowed are y")).result(WAIT_S)
-    with pytest.raises(WorkerError, match="AttributeError"):
-        worker.submit("no_such_method").result(WAIT_S)
-    assert worker.submit("add", 0).result(WAIT_S) >= 3  # it goes on
 
 
 def test_it_has_a_process_of_its_own(worker):
@@ -118,14 +111,7 @@ def test_files_come_while_a_call_goes_on(worker, directory):
     assert waiting.result(WAIT_S) is True
 
 
-@pytest.mark.parametrize(
-    ("fail", "message"),
-    [
-        ("raise", "^ValueError: no model by that name$"),
-        ("exit", "^the watcher exited with status 1: the loader gave up$"),
-        ("kill", "^the watcher was killed by SIGKILL$"),
-    ],
-)
+@pytest.mark.parametrize(("fail", "message"), worker_contract.FAILS.items())
 def test_a_worker_that_cannot_start_says_why(tmp_path, fail, message):
     with started(tmp_path, fail=fail) as worker:
         with pytest.raises(WorkerError, match=message):
@@ -148,9 +134,9 @@ def kill_actor(worker):
 @pytest.mark.parametrize(
     ("kill", "message"),
     [
-        (kill_hosting_process, r"^the watcher was killed by SIGKILL$"),
-        (kill_agent, r"^the watcher died with its Ray actor: \S"),
-        (kill_actor, r"^the watcher died with its Ray actor: .*killed by `ray.kill`"),
+        (kill_hosting_process, r"^the counter was killed by SIGKILL$"),
+        (kill_agent, r"^the counter died with its Ray actor: \S"),
+        (kill_actor, r"^the counter died with its Ray actor: .*killed by `ray.kill`"),
     ],
 )
 def test_a_killed_worker_fails_its_calls_and_leaves_nothing(tmp_path, kill, message):
