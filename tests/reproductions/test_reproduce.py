@@ -85,8 +85,8 @@ def test_compare_gives_the_paired_difference_where_runs_differ(results):
     mine, recorded = (load(results / place, runs, all_seeds=True) for place in ("mine", "recorded"))
     compared = report.compare(mine, recorded, runs)
     assert compared["cell"].tolist() == [
-        "0.1m rloo reuse(2) per_update",
-        "0.1m rloo reuse(4) per_update",
+        "fake rloo reuse(2) per_update",
+        "fake rloo reuse(4) per_update",
     ]
     assert compared["seeds"].tolist() == [2, 0]
     assert compared["identical"].tolist() == [0, 0]
