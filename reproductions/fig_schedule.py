@@ -33,7 +33,7 @@ def some_updates(spans: pd.DataFrame) -> tuple[int, int]:
 
 
 def draw(record: Record) -> Figure:
-    """Draw one Gantt chart per arm, on one time axis."""
+    """Draw one Gantt chart per arm, on one time axis, of the largest model."""
     figure, axes = style.subplots(1, rows=len(timing.ARMS), height=3.4, sharex=True)
     for ax, arm in zip(axes, timing.ARMS, strict=True):
         spans = _one(record, arm)
@@ -42,7 +42,7 @@ def draw(record: Record) -> Figure:
         ax.set_title(timelines.LABELS[arm].capitalize())
     axes[-1].set_xlabel(f"time (ms); {last - first + 1} updates each")
     timelines.phase_key(axes[0])
-    style.footer(figure, record.final)
+    style.footer(figure, _largest(record).final)
     return figure
 
 
@@ -65,9 +65,13 @@ def export(record: Record, directory: Path) -> list[Path]:
     ]
 
 
+def _largest(record: Record) -> Record:
+    return record.where(model=overlap.sizes(record)[-1])
+
+
 def _one(record: Record, arm: str) -> pd.DataFrame:
-    """Return the spans of the first seed of an arm."""
-    spans = record.spans[record.spans["timed"] == arm]
+    """Return the spans of the largest model's first seed of an arm."""
+    spans = _largest(record).where(timed=arm).spans
     first = spans.sort_values("seed")["run_id"].iloc[0]
     return pd.DataFrame(spans[spans["run_id"] == first])
 
