@@ -3,7 +3,7 @@
 | preset | models | task | where, time | may speak about |
 |---|---|---|---|---|
 | smoke | GPT-NeoX, 30k parameters | tldr_tiny, small | CPU, seconds | that the code runs |
-| tiny | GPT-NeoX 0.1M (0.4M) | tldr_tiny | CPU, minutes | mechanisms |
+| tiny | GPT-NeoX 0.1M, 0.4M | tldr_tiny | CPU, minutes | mechanisms |
 | small | Pythia 410M | TL;DR | 1 GPU, hours | directions |
 | paper | Pythia 410M (1B, 2.8B) | TL;DR | several GPUs, days | the paper's claims |
 """

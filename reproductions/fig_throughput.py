@@ -97,7 +97,7 @@ def read(directory: Path) -> Record | None:
 
 def record_of(frame: pd.DataFrame) -> Record:
     """Return a record of rows of the table and of no runs."""
-    runs = pd.DataFrame(columns=["run_id", "algorithm", "n"])
+    runs = pd.DataFrame(columns=["run_id", "model", "algorithm", "n"])
     return Record(runs, runs, frozenset(), throughput=frame)
 
 
