@@ -127,8 +127,8 @@ def updates(ax: Axes, frame: pd.DataFrame) -> None:
                 marker=look.marker, elinewidth=0.8,
             )  # fmt: skip
             if name == "trl_online_dpo":
-                ax.annotate(f"{found[name]['ratio']:.2f}x ours", (x, high), xytext=(-5, 3),
-                            **NOTE)  # fmt: skip
+                ax.annotate(f"{found[name]['ratio']:.2f}x ours", (x, middle), xytext=(6, 0),
+                            va="center", **NOTE)  # fmt: skip
         if benchmark == "update_overlapped":
             x = models.index(str(model)) + beside["overlapped"]
             ideal = _update_ms(found["ideal"])[1]
