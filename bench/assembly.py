@@ -15,26 +15,27 @@ from transformers import (
 )
 
 from bench import algorithms
-from bench.config import ConfigError, Execution, RunConfig
+from bench.config import Execution, RunConfig
 from bench.engines.hf import load_hf_engine
 from bench.engines.vllm import VllmEngine
+from bench.errors import UserError
 from bench.evaluate import Evaluator
-from bench.handoff import Handoff
-from bench.learner import Learner
-from bench.sampling import PromptStream
-from bench.scoring import Scorer
+from bench.learning.learner import Learner
+from bench.learning.scoring import Scorer
+from bench.processes.workers import LocalWorker
+from bench.randomness import PromptStream
 from bench.sources import InlineSource, OverlappedSource, Source
 from bench.sources.base import VerifiableEngine
+from bench.sources.handoff import Handoff
 from bench.sources.host import EngineHost
 from bench.sources.overlapped import Launch
 from bench.tasks import build_task
 from bench.types import Sampling
-from bench.workers import LocalWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.stages import StageModels
+    from bench.types import StageModels
 
 
 def assemble(
@@ -43,7 +44,7 @@ def assemble(
     """Load the models and connect source, learner and evaluator; the source is to be closed.
 
     Raises:
-        ConfigError: unknown task, algorithm or parameter.
+        UserError: unknown task, algorithm or parameter.
     """
     execution = execution or Execution()
     task = build_task(config.stage.task, config.stage.task_params)
@@ -114,7 +115,7 @@ def _launch(
         build = engine_builder(config, tokenizer, device)
         return local_launch(partial(build, model_dir), execution)
     # Here, since Ray is an extra.
-    from bench.cluster.engine import ray_launch
+    from bench.sources.on_ray import ray_launch
 
     build = engine_builder(config, tokenizer, "cuda" if execution.engine_gpus else "cpu")
     return ray_launch(build, model_dir, execution)
@@ -126,7 +127,7 @@ def engine_builder(
     """Return what builds the run's engine around a checkpoint, in any process.
 
     Raises:
-        ConfigError: there is no engine of that name.
+        UserError: there is no engine of that name.
     """
     tokens = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     match config.engine:
@@ -134,7 +135,7 @@ def engine_builder(
             return partial(load_hf_engine, dtype=config.dtype, device=device, **tokens)
         case "vllm":
             return partial(VllmEngine, dtype=config.dtype, **tokens)
-    raise ConfigError(f"engine {config.engine!r}: allowed are hf, vllm")
+    raise UserError(f"engine {config.engine!r}: allowed are hf, vllm")
 
 
 def local_launch(

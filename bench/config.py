@@ -10,18 +10,15 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from bench.errors import UserError
 from bench.staleness import Schedule
 
 LrSchedule = Literal["per_update", "per_round"]
 Timed = Literal["split", "whole", "overlapped"]
-
-
-class ConfigError(ValueError):
-    """What the user asked for is not possible; the message is one line: what, where, allowed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +49,38 @@ class StageConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageParams:
+    """Hyper-parameters of the stages (``StageConfig.params``)."""
+
+    sft_steps: int = 4000
+    sft_batch_size: int = 128
+    sft_learning_rate: float = 3e-3  # cosine
+    sft_warmup_steps: int = 100
+    comparisons: int = 20000
+    comparison_temperature: float = 1.0
+    max_completion_tokens: int = 20
+    reward_epochs: int = 1
+    reward_batch_size: int = 128  # comparisons
+    reward_learning_rate: float = 1e-3  # cosine
+    reward_centering: float = 0.01  # keeps scores near 0, where the missing-EOS penalty is read
+
+    @staticmethod
+    def of(stage: StageConfig) -> StageParams:
+        """Read a stage's parameters.
+
+        Raises:
+            UserError: an unknown parameter or one out of range.
+        """
+        known = [field.name for field in fields(StageParams)]
+        for name, value in stage.params.items():
+            if name not in known:
+                raise UserError(f"stage parameter {name!r}: allowed are {', '.join(known)}")
+            if value < 0 or (value == 0 and name not in ("sft_warmup_steps", "reward_centering")):
+                raise UserError(f"stage parameter {name} = {value}: must be above 0")
+        return StageParams(**stage.params)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One cell of a sweep and one seed."""
 
@@ -71,29 +100,31 @@ class RunConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"  # of computation; training weights: float32
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     engine: str = "hf"
-    timed: Timed | None = None  # alone on the machine, on the cores that ``bench.timing`` says
+    timed: Timed | None = (
+        None  # alone on the machine, on the cores that ``bench.experiments.arms`` says
+    )
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot run.
 
         Raises:
-            ConfigError: a number is out of range or N does not divide the updates.
+            UserError: a number is out of range or N does not divide the updates.
         """
         for name in ("updates", "prompts_per_batch", "max_completion_tokens"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: must be at least 1")
+                raise UserError(f"{name} = {getattr(self, name)}: must be at least 1")
         if self.learning_rate <= 0 or self.temperature <= 0:
-            raise ConfigError("learning_rate and temperature must be above 0")
+            raise UserError("learning_rate and temperature must be above 0")
         n = self.schedule.round_length
         if self.updates % n:
             allowed = ", ".join(str(d) for d in range(1, self.updates + 1) if self.updates % d == 0)
-            raise ConfigError(
+            raise UserError(
                 f"{self.schedule}: N = {n} does not divide updates = {self.updates}; "
                 f"allowed: {allowed}"
             )
         if self.lr_schedule not in ("per_update", "per_round"):
-            raise ConfigError(
+            raise UserError(
                 f"lr_schedule = {self.lr_schedule!r}: allowed are per_update, per_round"
             )
 
@@ -144,7 +175,7 @@ class Execution:
     timeout_s: float = 300.0  # for one batch
     max_restarts: int = 3  # of the engine, over the run
     workers: Literal["local", "ray"] = "local"  # where the engine's process is
-    ray_address: str = "auto"  # or host:port; see ``bench.cluster.connection.connect``
+    ray_address: str = "auto"  # or host:port; see ``bench.processes.on_ray.connection.connect``
     engine_cpus: int | None = None  # reserved on the Ray cluster; None: one per thread
     engine_gpus: float = 0.0  # reserved on the Ray cluster; the engine's device
     checkpoint_dir: Path | None = None  # where the run is resumed from, if it was interrupted
@@ -154,33 +185,33 @@ class Execution:
         """Refuse what cannot be done.
 
         Raises:
-            ConfigError: a number is out of range, or there are not enough cores to pin.
+            UserError: a number is out of range, or there are not enough cores to pin.
         """
         if self.source not in ("inline", "overlapped"):
-            raise ConfigError(f"source = {self.source!r}: allowed are inline, overlapped")
+            raise UserError(f"source = {self.source!r}: allowed are inline, overlapped")
         if self.workers not in ("local", "ray"):
-            raise ConfigError(f"workers = {self.workers!r}: allowed are local, ray")
+            raise UserError(f"workers = {self.workers!r}: allowed are local, ray")
         if self.workers == "ray" and (self.source == "inline" or self.pin_cores):
-            raise ConfigError(
+            raise UserError(
                 "workers = 'ray': the engine is on other cores, source must be 'overlapped' and "
                 "pin_cores False"
             )
         if (self.engine_cpus is not None and self.engine_cpus < 1) or self.engine_gpus < 0:
-            raise ConfigError("engine_cpus must be at least 1 and engine_gpus at least 0")
+            raise UserError("engine_cpus must be at least 1 and engine_gpus at least 0")
         for name in ("engine_threads", "start_timeout_s", "timeout_s", "checkpoint_every"):
             if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} = {getattr(self, name)}: must be above 0")
+                raise UserError(f"{name} = {getattr(self, name)}: must be above 0")
         if self.max_restarts < 0:
-            raise ConfigError(f"max_restarts = {self.max_restarts}: must not be negative")
+            raise UserError(f"max_restarts = {self.max_restarts}: must not be negative")
         if self.learner_threads is not None and self.learner_threads < 1:
-            raise ConfigError(f"learner_threads = {self.learner_threads}: must be at least 1")
+            raise UserError(f"learner_threads = {self.learner_threads}: must be at least 1")
         self.cores()
 
     def cores(self) -> tuple[list[int] | None, list[int] | None]:
         """Return the learner's and the engine's cores, or None where they are not pinned.
 
         Raises:
-            ConfigError: there are not as many as threads are asked for.
+            UserError: there are not as many as threads are asked for.
         """
         if not self.pin_cores or not hasattr(os, "sched_getaffinity"):
             return None, None
@@ -188,7 +219,7 @@ class Execution:
         learner = self.learner_threads or 1
         engine = self.engine_threads if self.source == "overlapped" else 0
         if learner + engine > len(available):
-            raise ConfigError(
+            raise UserError(
                 f"{learner} learner and {engine} engine threads cannot be pinned: this process "
                 f"may use {len(available)} cores"
             )

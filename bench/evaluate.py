@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from bench.config import ConfigError, RunConfig
+from bench.config import RunConfig
 from bench.engines.hf import HfEngine
-from bench.logprobs import completion_logprobs, join
-from bench.sampling import EVALUATION, sample_seeds
-from bench.scoring import Scorer
+from bench.errors import UserError
+from bench.learning.logprobs import completion_logprobs, join
+from bench.learning.scoring import Scorer
+from bench.randomness import EVALUATION, sample_seeds
 from bench.tasks.base import Task
 from bench.types import EvalRecord, Rollouts, Sample, Sampling
 
@@ -37,7 +38,7 @@ class Evaluator:
         """Choose the prompts and judge their references.
 
         Raises:
-            ConfigError: the split has fewer prompts than asked for.
+            UserError: the split has fewer prompts than asked for.
         """
         self._config = config
         self._task = task
@@ -45,7 +46,7 @@ class Evaluator:
         spec = config.evaluation
         prompts = task.prompts(spec.split)
         if len(prompts) < spec.prompts:
-            raise ConfigError(
+            raise UserError(
                 f"evaluation.prompts = {spec.prompts}: split {spec.split!r} has {len(prompts)}"
             )
         self._prompts = tuple(prompts[: spec.prompts])

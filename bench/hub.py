@@ -15,7 +15,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 
-from bench.config import ConfigError
+from bench.errors import UserError
 
 HUB_DIR = "ASYNC_RLHF_HUB_DIR"  # the environment variable; unset or empty: the hub
 
@@ -24,7 +24,7 @@ def use_hub_dir(directory: Path) -> None:
     """Have this process and those that it starts read from a hub directory, and download nothing.
 
     Raises:
-        ConfigError: there is no such directory.
+        UserError: there is no such directory.
     """
     os.environ[HUB_DIR] = str(directory.absolute())
     hub_dir()
@@ -34,13 +34,13 @@ def hub_dir() -> Path | None:
     """Return the hub directory in use, or None for the hub itself.
 
     Raises:
-        ConfigError: there is no such directory.
+        UserError: there is no such directory.
     """
     value = os.environ.get(HUB_DIR)
     if not value:
         return None
     if not Path(value).is_dir():
-        raise ConfigError(
+        raise UserError(
             f"hub directory {value}: no such directory; allowed are a directory of folders "
             "<owner>/<name>, or none, to download"
         )
@@ -55,14 +55,14 @@ def resolve_hub(name: str, holds: str = "config.json") -> str:
         holds: a file, or a glob pattern of files, that the folder must have.
 
     Raises:
-        ConfigError: there is a hub directory in use, and it lacks the files.
+        UserError: there is a hub directory in use, and it lacks the files.
     """
     root = hub_dir()
     if root is None:
         return name
     path = root / name
     if not any(path.glob(holds)):
-        raise ConfigError(
+        raise UserError(
             f"{path}: has no {holds}; put the files of {name} there, or use no hub directory, to "
             "download them"
         )
@@ -73,7 +73,7 @@ def dataset_files(name: str, split: str) -> list[Path]:
     """Return the Parquet files of a data set's split, in order; downloads them if need be.
 
     Raises:
-        ConfigError: they are not in the hub directory in use or, where there is none, on the hub.
+        UserError: they are not in the hub directory in use or, where there is none, on the hub.
     """
     files = f"data/{split}-*.parquet"
     if hub_dir() is not None:
@@ -82,10 +82,10 @@ def dataset_files(name: str, split: str) -> list[Path]:
         try:
             root = snapshot_download(name, repo_type="dataset", allow_patterns=files)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"data set {name}: {_first_line(error)}") from error
+            raise UserError(f"data set {name}: {_first_line(error)}") from error
     found = sorted(Path(root).glob(files))
     if not found:
-        raise ConfigError(f"data set {name}: has no {files}")
+        raise UserError(f"data set {name}: has no {files}")
     return found
 
 
@@ -93,12 +93,12 @@ def load_pretrained(auto_class: Any, source: str, **options: Any) -> Any:
     """Return ``auto_class.from_pretrained(source, **options)``.
 
     Raises:
-        ConfigError: there is no such model, or its files are damaged.
+        UserError: there is no such model, or its files are damaged.
     """
     try:
         return auto_class.from_pretrained(source, **options)
     except (OSError, ValueError, SafetensorError) as error:
-        raise ConfigError(f"{source}: {_first_line(error)}") from error
+        raise UserError(f"{source}: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

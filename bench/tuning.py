@@ -23,12 +23,14 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from bench import algorithms, store
-from bench.config import ConfigError, RunConfig
-from bench.presets import TUNED, Preset, preset, tuned
+from bench import algorithms, paths
+from bench.config import RunConfig
+from bench.errors import UserError
+from bench.experiments.presets import TUNED, Preset, preset, tuned
+from bench.experiments.sweep import SweepError, locked, sweep
+from bench.records import store
 from bench.stages import find
 from bench.staleness import ON_POLICY
-from bench.sweep import SweepError, locked, sweep
 
 SEEDS = (1000, 1001)
 LEARNING_RATES = (2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
@@ -80,16 +82,16 @@ class Search:
         """Find the checkpoints that runs start from.
 
         Raises:
-            ConfigError: the preset's checkpoints are not there.
+            UserError: the preset's checkpoints are not there.
         """
         stage = chosen.stage()
         caches = [
-            results_dir.parent / "checkpoints",
-            Path("results/reference") / chosen.name / "checkpoints",
+            results_dir.parent / paths.CHECKPOINTS,
+            paths.record_dir(chosen.name) / paths.CHECKPOINTS,
         ]
         models = find(stage, caches)
         if models is None:
-            raise ConfigError(
+            raise UserError(
                 f"no checkpoints of preset {chosen.name} in {' or '.join(map(str, caches))}; "
                 f"run a figure script with --preset {chosen.name} --fresh first"
             )
@@ -203,12 +205,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen = preset(args.preset)
         for name in args.algorithms:
             algorithms.build(name)
-        results_dir = Path("results") / chosen.name / "tuning"
+        results_dir = paths.results_dir(chosen.name) / "tuning"
         with locked(results_dir):
             table = Search(chosen, results_dir, args.workers, console).run(args.algorithms)
-    except (ConfigError, SweepError) as error:
+    except (UserError, SweepError) as error:
         console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        return 2 if isinstance(error, ConfigError) else 1
+        return 2 if isinstance(error, UserError) else 1
     write_choice(chosen, table)
     table.to_parquet(results_dir / "trials.parquet", index=False)
     view = Table(title=f"hyper-parameter search at N = 1, preset {chosen.name}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -154,3 +155,36 @@ class Sample:
     gold: float
     reference_gold: float
     reward: float
+
+
+@dataclass
+class Records:
+    """What a run has measured so far."""
+
+    steps: list[StepRecord]
+    evals: list[EvalRecord]
+    samples: list[Sample]
+    spans: list[Span]
+    wall_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """All that a run measured; ``store.write_run`` puts it into Parquet."""
+
+    status: str  # completed | diverged
+    diverged_at: int | None
+    steps: list[StepRecord]
+    evals: list[EvalRecord]
+    samples: list[Sample]
+    wall_s: float  # evaluation excluded
+    spans: list[Span]
+
+
+@dataclass(frozen=True)
+class StageModels:
+    """Directories of the two checkpoints, and a digest of their weights."""
+
+    sft_dir: Path
+    reward_dir: Path
+    digest: str

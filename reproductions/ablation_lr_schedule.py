@@ -18,12 +18,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.config import LrSchedule
-from plots import claims, panels, style
-from plots.estimands import ESTIMANDS
-from plots.frames import Record
-from plots.stats import t_interval
-from reproductions import CLAIMS, Reproduction, reproduce
+from plots.analysis import claims
+from plots.analysis.estimands import ESTIMANDS
+from plots.analysis.frames import Record
+from plots.analysis.stats import t_interval
+from plots.drawing import panels, style
 from reproductions.options import Options, mini_batches
+from reproductions.run import CLAIMS, Reproduction, reproduce
 
 SCHEDULES: tuple[LrSchedule, ...] = ("per_update", "per_round")
 EXPLAINED = ("C1", "C3", "C5a")

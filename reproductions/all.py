@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from reproductions import Reproduction, reproduce
+from reproductions.run import Reproduction, reproduce
 
 KINDS = ("fig_*.py", "table_*.py", "ablation_*.py")
 

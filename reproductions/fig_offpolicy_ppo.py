@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from plots import panels, style
-from plots.frames import Record
-from reproductions import Reproduction, reproduce
+from plots.analysis.frames import Record
+from plots.drawing import panels, style
 from reproductions.options import mini_batches
+from reproductions.run import Reproduction, reproduce
 
 
 def draw(record: Record) -> Figure:

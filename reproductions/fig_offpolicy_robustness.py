@@ -17,10 +17,11 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
-from plots import panels, stats, style
-from plots.frames import Record
-from reproductions import Reproduction, reproduce
+from plots.analysis import stats
+from plots.analysis.frames import Record
+from plots.drawing import panels, style
 from reproductions.options import Options, mini_batches
+from reproductions.run import Reproduction, reproduce
 
 
 def draw(record: Record) -> Figure:

@@ -16,11 +16,12 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench import timing
-from plots import overlap, style, timelines, trace
-from plots.frames import Record
-from reproductions import Reproduction, reproduce
+from bench.experiments import arms as timing
+from plots.analysis import overlap
+from plots.analysis.frames import Record
+from plots.drawing import style, timelines, trace
 from reproductions.options import Options, timed_arms
+from reproductions.run import Reproduction, reproduce
 
 UPDATES = 6
 

@@ -16,11 +16,12 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from plots import claims, overlap, style, timelines
-from plots.frames import Record
-from plots.stats import t_interval
-from reproductions import CLAIMS, Reproduction, reproduce
+from plots.analysis import claims, overlap
+from plots.analysis.frames import Record
+from plots.analysis.stats import t_interval
+from plots.drawing import style, timelines
 from reproductions.options import Options, timed_arms
+from reproductions.run import CLAIMS, Reproduction, reproduce
 
 ALGORITHM = "online_dpo"
 

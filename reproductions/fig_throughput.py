@@ -24,15 +24,15 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.config import ConfigError
+from bench.errors import UserError
+from bench.paths import ROOT, THROUGHPUT
 from bench.throughput import table
-from plots import style, throughput
-from plots.frames import Record
-from reproductions import Reproduction, refuse_records, reproduce
+from plots.analysis.frames import Record
+from plots.drawing import style, throughput
 from reproductions.options import Options
+from reproductions.run import Reproduction, refuse_records, reproduce
 
 BENCHMARKS = Path(table.__file__).parent
-FOLDER = "throughput"  # of a results directory
 
 
 def draw(record: Record) -> Figure:
@@ -62,9 +62,9 @@ def measure(options: Options) -> None:
     """Run the benchmarks in a process of their own; at preset smoke those that take seconds.
 
     Raises:
-        ConfigError: the place is that of recorded ones, or the benchmarks failed.
+        UserError: the place is that of recorded ones, or the benchmarks failed.
     """
-    name, out = options.preset.name, options.results_dir / FOLDER
+    name, out = options.preset.name, options.results_dir / THROUGHPUT
     refuse_records(options.results_dir)
     settings = {"ASYNC_RLHF_BENCH_PRESET": name, "ASYNC_RLHF_BENCH_OUT": str(out.resolve())}
     quick = ["-m", "not slow"] if name == "smoke" else []
@@ -77,22 +77,20 @@ def measure(options: Options) -> None:
         *quick,
         str(BENCHMARKS),
     ]
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=BENCHMARKS.parents[1], env={**os.environ, **settings}
-    )
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env={**os.environ, **settings})
     if done.returncode != 0:
-        raise ConfigError(f"the benchmarks failed, see above: pytest's status {done.returncode}")
+        raise UserError(f"the benchmarks failed, see above: pytest's status {done.returncode}")
 
 
 def read(directory: Path) -> Record | None:
     """Return what was measured, each benchmark's latest session, or None if nothing was.
 
     Raises:
-        ConfigError: a file cannot be read.
+        UserError: a file cannot be read.
     """
-    if not any((directory / FOLDER).glob("*.parquet")):
+    if not any((directory / THROUGHPUT).glob("*.parquet")):
         return None
-    return record_of(table.latest(table.read(directory / FOLDER)))
+    return record_of(table.latest(table.read(directory / THROUGHPUT)))
 
 
 def record_of(frame: pd.DataFrame) -> Record:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from bench import algorithms, timing
-from bench.config import ConfigError, LrSchedule, RunConfig
-from bench.presets import Preset, preset
+from bench import algorithms, paths
+from bench.config import LrSchedule, RunConfig
+from bench.errors import UserError
+from bench.experiments import arms as timing
+from bench.experiments.presets import Preset, preset
 from bench.staleness import ON_POLICY, reuse
 
 ENGINES = ("hf", "vllm")
-RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +37,12 @@ class Options:
     @property
     def results_dir(self) -> Path:
         """Where the user's own runs are."""
-        return self.out or RESULTS / self.preset.name
+        return self.out or paths.results_dir(self.preset.name)
 
     @property
     def record_dir(self) -> Path:
         """Where the recorded runs are."""
-        return RESULTS / "reference" / self.preset.name
+        return paths.record_dir(self.preset.name)
 
 
 Grid = Callable[[Options], list[RunConfig]]  # one configuration per cell, with seed 0
@@ -76,7 +77,7 @@ def mini_batches(
 
 
 def timed_arms(*names: str) -> Grid:
-    """Return the grid algorithms x model sizes x arms of ``bench.timing``.
+    """Return the grid algorithms x model sizes x arms of ``bench.experiments.arms``.
 
     The flag ``--algorithms`` replaces the algorithms.
     """
@@ -95,14 +96,14 @@ def timed_arms(*names: str) -> Grid:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
+        raise UserError(message)
 
 
 def parse(description: str, arguments: Sequence[str] | None) -> Options:
     """Read the command line.
 
     Raises:
-        ConfigError: a flag or a value is not allowed.
+        UserError: a flag or a value is not allowed.
     """
     parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -124,9 +125,9 @@ def parse(description: str, arguments: Sequence[str] | None) -> Options:
     add("--hub-dir", type=Path, help="read <owner>/<name> from here, download nothing")
     given = parser.parse_args(arguments)
     if given.workers < 1:
-        raise ConfigError(f"--workers {given.workers}: must be at least 1")
+        raise UserError(f"--workers {given.workers}: must be at least 1")
     if given.fresh and given.replot:
-        raise ConfigError("--fresh repeats all runs and --replot runs nothing: give one of them")
+        raise UserError("--fresh repeats all runs and --replot runs nothing: give one of them")
     scale = preset(given.preset)
     return Options(
         preset=replace(scale, run={**scale.run, "engine": given.engine}),

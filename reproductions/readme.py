@@ -9,20 +9,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
-from bench import store
-from bench.presets import preset
-from plots import claims, stats
-from plots.frames import Record
-from reproductions import CLAIMS, RECORDS, load
+from bench.experiments.presets import preset
+from bench.paths import RECORDS, ROOT
+from bench.records import store
+from plots.analysis import claims, stats
+from plots.analysis.frames import Record
 from reproductions.all import discover
 from reproductions.options import Options
 from reproductions.report import interval_text
+from reproductions.run import CLAIMS, load
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+README = ROOT / "README.md"
 MARKS = ("<!-- results -->", "<!-- /results -->")
 PRESET = "tiny"
 TABLES = {  # what stands above the table of a figure
@@ -46,7 +46,7 @@ def generate() -> str:
     """Return the generated part of the README.
 
     Raises:
-        ConfigError: the record is missing or cannot be read.
+        UserError: the record is missing or cannot be read.
     """
     options = Options(preset=preset(PRESET))
     record_dir = RECORDS / PRESET

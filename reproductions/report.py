@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.config import RunConfig
-from bench.progress import say
-from plots.claims import Verdict
-from plots.frames import Record
-from plots.stats import t_interval
+from bench.experiments.progress import say
+from plots.analysis.claims import Verdict
+from plots.analysis.frames import Record
+from plots.analysis.stats import t_interval
 
 TIMES = ["wall_s", "evaluate_s"]
 

@@ -18,9 +18,9 @@ import pandas as pd
 
 from bench.config import RunConfig
 from bench.staleness import ON_POLICY
-from plots.frames import Record
-from reproductions import Reproduction, reproduce
+from plots.analysis.frames import Record
 from reproductions.options import Options
+from reproductions.run import Reproduction, reproduce
 
 EVALUATED = ["win_rate", "kl_nats", "perplexity", "perplexity_diluted", "completion_tokens_mean"]
 

@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from bench.config import ConfigError
+from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.algorithms.base import Algorithm
@@ -30,12 +30,12 @@ def build(name: str, params: Mapping[str, Any] | None = None) -> Algorithm:
     """Return the algorithm ``name``, with ``params`` in place of its variant's hyper-parameters.
 
     Raises:
-        ConfigError: unknown name or hyper-parameter, or a value out of range; says what is allowed.
+        UserError: unknown name or hyper-parameter, or a value out of range; says what is allowed.
     """
     params = params or {}
     variants = _variants()
     if name not in variants:
-        raise ConfigError(f"algorithm {name!r}: allowed are {', '.join(available())}")
+        raise UserError(f"algorithm {name!r}: allowed are {', '.join(available())}")
     module_name, differences = variants[name]
     module = import_module(f"{__name__}.{module_name}")
     (cls,) = (
@@ -45,13 +45,13 @@ def build(name: str, params: Mapping[str, Any] | None = None) -> Algorithm:
     )
     allowed = [field.name for field in fields(cls)]
     if unknown := sorted(set(params) - set(allowed)):
-        raise ConfigError(
+        raise UserError(
             f"algorithm {name}: no parameter {', '.join(unknown)}; allowed are {', '.join(allowed)}"
         )
     try:
         return cast("Algorithm", cls(**{**differences, **params}))
-    except ConfigError as error:
-        raise ConfigError(f"algorithm {name}: {error}") from error
+    except UserError as error:
+        raise UserError(f"algorithm {name}: {error}") from error
 
 
 @cache
@@ -67,6 +67,6 @@ def _variants() -> dict[str, tuple[str, dict[str, Any]]]:
                 ):
                     for name, differences in ast.literal_eval(value).items():
                         if name in found:
-                            raise ConfigError(f"{path}: algorithm {name!r} is in {found[name][0]}")
+                            raise UserError(f"{path}: algorithm {name!r} is in {found[name][0]}")
                         found[name] = (path.stem, differences)
     return found

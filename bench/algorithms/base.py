@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
-from bench.config import ConfigError
+from bench.errors import UserError
 from bench.types import ScoredRollouts
 
 OldLogprobs = Literal["behaviour", "proximal"]
@@ -111,12 +111,12 @@ def check_params(
         choices: words, with those allowed.
 
     Raises:
-        ConfigError: names the field, its value and what is allowed.
+        UserError: names the field, its value and what is allowed.
     """
 
     def require(name: str, is_allowed: bool, allowed: str) -> None:
         if not is_allowed:
-            raise ConfigError(f"{name} = {getattr(algorithm, name)!r}: must be {allowed}")
+            raise UserError(f"{name} = {getattr(algorithm, name)!r}: must be {allowed}")
 
     for name, least in whole.items():
         value = getattr(algorithm, name)

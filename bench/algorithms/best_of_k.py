@@ -39,7 +39,7 @@ class BestOfK:
         """Refuse hyper-parameters out of range.
 
         Raises:
-            ConfigError: says which, and what is allowed.
+            UserError: says which, and what is allowed.
         """
         check_params(self, whole={"completions_per_prompt": 2, "epochs": 1})
 

@@ -46,7 +46,7 @@ class Cispo:
         """Refuse hyper-parameters out of range.
 
         Raises:
-            ConfigError: says which, and what is allowed.
+            UserError: says which, and what is allowed.
         """
         check_params(
             self,

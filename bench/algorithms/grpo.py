@@ -53,7 +53,7 @@ class Grpo:
         """Refuse hyper-parameters out of range.
 
         Raises:
-            ConfigError: says which, and what is allowed.
+            UserError: says which, and what is allowed.
         """
         check_params(
             self,

@@ -52,7 +52,7 @@ class Gspo:
         """Refuse hyper-parameters out of range.
 
         Raises:
-            ConfigError: says which, and what is allowed.
+            UserError: says which, and what is allowed.
         """
         check_params(
             self,

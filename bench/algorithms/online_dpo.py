@@ -50,7 +50,7 @@ class OnlineDpo:
         """Refuse hyper-parameters out of range.
 
         Raises:
-            ConfigError: says which, and what is allowed.
+            UserError: says which, and what is allowed.
         """
         check_params(
             self,

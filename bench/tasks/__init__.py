@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, cast
 
-from bench.config import ConfigError
+from bench.errors import UserError
 from bench.tasks.base import Task
 
 
@@ -21,10 +21,10 @@ def task_module(name: str) -> ModuleType:
     """Return the module of the task ``name``.
 
     Raises:
-        ConfigError: no such task.
+        UserError: no such task.
     """
     if name not in task_names():
-        raise ConfigError(f"task {name!r}: allowed are {', '.join(task_names())}")
+        raise UserError(f"task {name!r}: allowed are {', '.join(task_names())}")
     return importlib.import_module(f"{__name__}.{name}")
 
 
@@ -32,6 +32,6 @@ def build_task(name: str, params: Mapping[str, Any]) -> Task:
     """Build the task ``name`` from its parameters.
 
     Raises:
-        ConfigError: no such task, or the task refuses its parameters.
+        UserError: no such task, or the task refuses its parameters.
     """
     return cast("Task", task_module(name).build(params))

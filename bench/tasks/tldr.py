@@ -29,7 +29,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from bench.config import ConfigError
+from bench.errors import UserError
 from bench.hub import dataset_files, load_pretrained, resolve_hub
 from bench.tasks.base import Split
 from bench.types import Prompt
@@ -50,10 +50,10 @@ def stage_models(size: str) -> tuple[str, str]:
     """Return where to load the SFT and the reward model of a policy size from.
 
     Raises:
-        ConfigError: unknown size, or the hub directory in use lacks a model.
+        UserError: unknown size, or the hub directory in use lacks a model.
     """
     if size not in STAGE_MODELS:
-        raise ConfigError(f"tldr model {size!r}: allowed are {', '.join(STAGE_MODELS)}")
+        raise UserError(f"tldr model {size!r}: allowed are {', '.join(STAGE_MODELS)}")
     sft, reward = STAGE_MODELS[size]
     return resolve_hub(sft), resolve_hub(reward)
 
@@ -70,11 +70,11 @@ class TldrParams:
         """Refuse numbers below 1.
 
         Raises:
-            ConfigError: a number is out of range.
+            UserError: a number is out of range.
         """
         for name in ("max_prompt_tokens", "tuning_prompts", "gold_batch_size"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"tldr parameter {name} = {getattr(self, name)}: must be >= 1")
+                raise UserError(f"tldr parameter {name} = {getattr(self, name)}: must be >= 1")
 
 
 class Tldr:
@@ -88,7 +88,7 @@ class Tldr:
         """Find all files and load the tokenizer; data and judge are loaded when first needed.
 
         Raises:
-            ConfigError: a data set, a column or a model is missing, or the tokenizer does not fit.
+            UserError: a data set, a column or a model is missing, or the tokenizer does not fit.
         """
         self._params = params
         self._files = {s: dataset_files(DATASET, s) for s in FIRST_ID}
@@ -97,7 +97,7 @@ class Tldr:
         source = resolve_hub(STAGE_MODELS["410m"][0], "tokenizer.json")
         self.tokenizer: PreTrainedTokenizerBase = load_pretrained(AutoTokenizer, source)
         if self.tokenizer.pad_token_id in (None, self.tokenizer.eos_token_id):
-            raise ConfigError(f"tokenizer of {source}: needs a padding token that is not EOS")
+            raise UserError(f"tokenizer of {source}: needs a padding token that is not EOS")
         self._gold_source = resolve_hub(GOLD_MODEL)
         self._reference_texts: dict[int, str] = {}
 
@@ -144,7 +144,7 @@ class Tldr:
     def _train(self) -> list[Prompt]:
         prompts = self._read("train", {prompt.token_ids for prompt in self._validation})
         if len(prompts) <= self._params.tuning_prompts:
-            raise ConfigError(
+            raise UserError(
                 f"tldr parameter tuning_prompts = {self._params.tuning_prompts}: must be below the "
                 f"{len(prompts)} prompts of split train"
             )
@@ -162,9 +162,9 @@ class Tldr:
         )
         if loading["missing_keys"]:
             missing = ", ".join(sorted(loading["missing_keys"]))
-            raise ConfigError(f"{self._gold_source}: not a reward model, it has no {missing}")
+            raise UserError(f"{self._gold_source}: not a reward model, it has no {missing}")
         if model.config.vocab_size < len(self.tokenizer):
-            raise ConfigError(
+            raise UserError(
                 f"{self._gold_source}: vocabulary of {model.config.vocab_size} tokens, must be at "
                 f"least the tokenizer's {len(self.tokenizer)}"
             )
@@ -186,7 +186,7 @@ class Tldr:
             rows = zip(queries, self._tokenize(queries), references, strict=True)
             for query, tokens, reference in rows:
                 if not query.endswith(QUERY_END):
-                    raise ConfigError(
+                    raise UserError(
                         f"data set {DATASET}, {file_split} row {prompt_id - FIRST_ID[file_split]}: "
                         f"query must end with {QUERY_END!r}"
                     )
@@ -209,12 +209,12 @@ def build(params: Mapping[str, Any]) -> Tldr:
     """Build the task from the fields of ``TldrParams``.
 
     Raises:
-        ConfigError: an unknown parameter or one out of range; data or models are missing.
+        UserError: an unknown parameter or one out of range; data or models are missing.
     """
     known = [field.name for field in fields(TldrParams)]
     for name in params:
         if name not in known:
-            raise ConfigError(f"tldr parameter {name!r}: allowed are {', '.join(known)}")
+            raise UserError(f"tldr parameter {name!r}: allowed are {', '.join(known)}")
     return Tldr(TldrParams(**params))
 
 
@@ -222,9 +222,9 @@ def _check_columns(file: Path) -> None:
     try:
         names = pq.read_schema(file).names
     except (OSError, pa.ArrowInvalid) as error:
-        raise ConfigError(f"{file}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{file}: {str(error).splitlines()[0]}") from error
     if missing := [name for name in COLUMNS if name not in names]:
-        raise ConfigError(
+        raise UserError(
             f"{file}: no column {', '.join(missing)}; must have {', '.join(COLUMNS)}, "
             f"has {', '.join(names)}"
         )

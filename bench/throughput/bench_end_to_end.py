@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from bench import timing
 from bench.assembly import assemble
 from bench.config import Execution, RunConfig
-from bench.learner import Learner
+from bench.experiments import arms as timing
+from bench.learning.learner import Learner
+from bench.loop import resources
 from bench.sources import Source
 from bench.throughput import workload
 from bench.throughput.measure import Meter, Series
 from bench.throughput.table import Shape
 from bench.throughput.trl_baseline import TrlOnlineDpo
-from bench.train import resources
 
 IN_A_ROW = {"smoke": 8, "0.1m": 6, "0.4m": 4, "2m": 2}  # updates of a round of overlap, by model
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.sampling import sample_seeds
+from bench.randomness import sample_seeds
 from bench.throughput import served, workload
 from bench.throughput.measure import Meter, Series
 from bench.types import Rollouts

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from bench.handoff import Handoff, checksum
+from bench.sources.handoff import Handoff, checksum
 from bench.throughput import served, workload
 from bench.throughput.measure import Meter, Series
 from bench.types import WeightSnapshot

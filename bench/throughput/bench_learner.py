@@ -13,8 +13,8 @@ import torch
 
 from bench import algorithms
 from bench.algorithms.base import Inputs
-from bench.learner import Learner
-from bench.scoring import Scorer
+from bench.learning.learner import Learner
+from bench.learning.scoring import Scorer
 from bench.throughput import workload
 from bench.throughput.measure import Meter, Series
 from bench.throughput.workload import Product, bare, forward_products, token_products

@@ -11,8 +11,8 @@ import pytest
 
 from bench.assembly import local_launch
 from bench.config import Execution
-from bench.handoff import Handoff, checksum
 from bench.sources import InlineSource, OverlappedSource, Source
+from bench.sources.handoff import Handoff, checksum
 from bench.staleness import ON_POLICY, Schedule, lag
 from bench.throughput import workload
 from bench.throughput.bench_end_to_end import Update

@@ -13,7 +13,8 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import provenance
+from bench import paths
+from bench.records import provenance
 from bench.throughput import table
 from bench.throughput.measure import Meter
 from bench.throughput.workload import PRESET
@@ -21,7 +22,7 @@ from bench.throughput.workload import PRESET
 torch.set_num_threads(1)
 
 OUT = os.environ.get("ASYNC_RLHF_BENCH_OUT")
-DIRECTORY = Path(OUT) if OUT else provenance.ROOT / "results" / PRESET / "throughput"
+DIRECTORY = Path(OUT) if OUT else paths.results_dir(PRESET) / paths.THROUGHPUT
 STARTED_UTC = provenance.now_utc()
 ROWS: list[dict[str, Any]] = []
 WRITTEN: list[Path] = []

@@ -8,11 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import handoff
-from bench.config import ConfigError
 from bench.engines.vllm import VllmEngine
+from bench.errors import UserError
+from bench.processes.workers import LocalWorker
+from bench.sources import handoff
 from bench.throughput import workload
-from bench.workers import LocalWorker
 
 START_TIMEOUT_S = 300.0
 
@@ -39,6 +39,6 @@ def vllm(model: str) -> LocalWorker | None:
         atexit.register(worker.close)
         try:
             worker.ready.result(START_TIMEOUT_S)
-        except ConfigError:  # on a CPU it has no attention for small heads
+        except UserError:  # on a CPU it has no attention for small heads
             return None
     return worker

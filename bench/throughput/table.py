@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from bench.config import ConfigError
-from bench.store import SCHEMA_VERSION, read_file, write_arrow
+from bench.errors import UserError
+from bench.records.store import SCHEMA_VERSION, read_file, write_arrow
 
 S, I, F, B = pa.string(), pa.int64(), pa.float64(), pa.bool_()  # noqa: E741
 
@@ -117,7 +117,7 @@ def write(
     """Write a session's rows as a new file of ``directory``; its name sorts by time.
 
     Raises:
-        ConfigError: the file cannot be written.
+        UserError: the file cannot be written.
     """
     stamp = str(provenance["started_utc"]).replace(":", "").replace("-", "")[:15]
     session, repeat = stamp, 1
@@ -133,16 +133,16 @@ def read(directory: Path) -> pd.DataFrame:
     """Return the rows of all sessions in ``directory``, oldest session first.
 
     Raises:
-        ConfigError: there are none, or a file is damaged or of another schema version.
+        UserError: there are none, or a file is damaged or of another schema version.
     """
     paths = sorted(directory.glob("*.parquet"))
     if not paths:
-        raise ConfigError(f"no throughput in {directory}: run `pytest --benchmark-only` first")
+        raise UserError(f"no throughput in {directory}: run `pytest --benchmark-only` first")
     tables = []
     for path in paths:
         table = read_file(path, repair="delete it", replace="move it away")
         if table.schema.names != THROUGHPUT.names:
-            raise ConfigError(f"{path} has other columns than this suite's: move it away")
+            raise UserError(f"{path} has other columns than this suite's: move it away")
         tables.append(table.cast(THROUGHPUT))
     frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
     return frame

@@ -19,8 +19,8 @@ from transformers import (
 from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 
 from bench.config import RunConfig
-from bench.stages import StageModels
 from bench.throughput import workload
+from bench.types import StageModels
 
 PATIENCE_S = 300.0
 

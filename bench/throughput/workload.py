@@ -23,15 +23,14 @@ from transformers import (
 
 from bench.config import RunConfig
 from bench.engines.hf import HfEngine
-from bench.models import gpt_neox_config, initial_policy
-from bench.presets import preset
-from bench.sampling import PromptStream, sample_seeds
-from bench.stages import StageModels
+from bench.experiments.presets import preset
+from bench.randomness import PromptStream, sample_seeds
+from bench.stages.tiny_models import gpt_neox_config, initial_policy
 from bench.staleness import ON_POLICY
 from bench.tasks import build_task
 from bench.tasks.base import Task
 from bench.throughput.table import Shape
-from bench.types import Prompt, Rollouts, Sampling
+from bench.types import Prompt, Rollouts, Sampling, StageModels
 
 PRESET = os.environ.get("ASYNC_RLHF_BENCH_PRESET", "tiny")
 MODELS = {"smoke": ("smoke",), "tiny": ("0.1m", "0.4m", "2m")}[PRESET]

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-from bench import store
-from bench.config import ConfigError, EvalConfig, RunConfig, StageConfig
+from bench.config import EvalConfig, RunConfig, StageConfig
+from bench.errors import UserError
+from bench.records import store
 from bench.staleness import reuse
 from bench.types import EvalRecord, Sample, Span, StepRecord
 
@@ -47,7 +48,7 @@ def number(*key: object) -> float:
 
 
 def result(run: RunConfig, status: str = "completed") -> SimpleNamespace:
-    """Return what training a run would, shaped as ``bench.train.RunResult``.
+    """Return what training a run would, shaped as ``bench.types.RunResult``.
 
     The final win rate is 0.8 - 0.02 log2 N and up to 0.01 more by the seed; at first it is 0.5.
     """
@@ -106,7 +107,7 @@ def misbehave(algorithm: str, *, first: bool) -> None:
         case "full":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         case "refused":
-            raise ConfigError("algorithm 'refused': allowed are none")
+            raise UserError("algorithm 'refused': allowed are none")
         case "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         case "killed_once" if first:

@@ -17,7 +17,7 @@ import torch
 
 from bench.config import Execution
 from bench.engines.hf import load_hf_engine
-from bench.handoff import checksum
+from bench.sources.handoff import checksum
 from bench.sources.host import EngineHost
 from bench.types import Rollouts, WeightSnapshot
 

@@ -15,13 +15,13 @@ from bench.assembly import local_launch
 from bench.config import EvalConfig, Execution, RunConfig, StageConfig
 from bench.engines.hf import HfEngine, load_hf_engine
 from bench.evaluate import Evaluator
-from bench.handoff import Handoff
-from bench.learner import Learner
-from bench.sampling import PromptStream
-from bench.scoring import Scorer
+from bench.learning.learner import Learner
+from bench.learning.scoring import Scorer
+from bench.loop import Run
+from bench.randomness import PromptStream
 from bench.sources import InlineSource, OverlappedSource
+from bench.sources.handoff import Handoff
 from bench.staleness import Schedule
-from bench.train import Run
 from bench.types import Prompt, Sampling
 
 from ..conftest import EOS, PAD, VOCABULARY, FakeTask, neox_config

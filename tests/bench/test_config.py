@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config import ConfigError, Execution, RunConfig, StageConfig
+from bench.config import Execution, RunConfig, StageConfig
+from bench.errors import UserError
 from bench.staleness import ON_POLICY, lag, reuse
 
 CONFIG = RunConfig(
@@ -55,7 +56,7 @@ def test_both_schedules_are_one_at_n_1(updates, step):
     ],
 )
 def test_execution_refuses_what_cannot_be_done(change, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         Execution(**change)
 
 
@@ -76,5 +77,5 @@ def test_hash_names_the_cell_and_run_id_adds_seed_and_weights():
     ],
 )
 def test_config_refuses_what_cannot_run(change, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         replace(CONFIG, **change)

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.config import ConfigError, EvalConfig, RunConfig, StageConfig
+from bench.config import EvalConfig, RunConfig, StageConfig
+from bench.errors import UserError
 from bench.evaluate import Elapsed, Evaluator
-from bench.scoring import Scorer
+from bench.learning.scoring import Scorer
 from bench.staleness import ON_POLICY
 
 CONFIG = RunConfig(
@@ -96,5 +97,5 @@ def test_evaluation_is_the_same_every_time_and_in_parts(policy, reward_model, fa
 
 def test_evaluator_refuses_more_prompts_than_there_are(policy, reward_model, fake_task):
     config = replace(CONFIG, evaluation=EvalConfig(prompts=7))
-    with pytest.raises(ConfigError, match="prompts = 7: split 'eval' has 6"):
+    with pytest.raises(UserError, match="prompts = 7: split 'eval' has 6"):
         evaluator(policy, reward_model, fake_task, config)

@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import constants
 
 from bench import hub
-from bench.config import ConfigError
+from bench.errors import UserError
 
 
 def touch(path: Path) -> Path:
@@ -36,7 +36,7 @@ def test_resolve_hub_is_the_folder_in_the_directory(here):
 
 
 def test_resolve_hub_downloads_nothing_where_a_directory_is_given(here):
-    with pytest.raises(ConfigError, match=rf"{here}/org/name: has no config\.json"):
+    with pytest.raises(UserError, match=rf"{here}/org/name: has no config\.json"):
         hub.resolve_hub("org/name")
 
 
@@ -49,7 +49,7 @@ def test_use_hub_dir_holds_for_other_working_directories(here, monkeypatch):
 
 
 def test_use_hub_dir_names_a_missing_directory(here):
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(UserError) as raised:
         hub.use_hub_dir(here / "x")
     assert str(raised.value) == (
         f"hub directory {here}/x: no such directory; allowed are a directory of folders "
@@ -75,13 +75,13 @@ def test_dataset_files_downloads_the_split(tmp_path, monkeypatch):
 
 def test_dataset_files_names_a_split_that_the_hub_lacks(tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "snapshot_download", lambda *_, **__: str(tmp_path))
-    with pytest.raises(ConfigError, match=r"data set org/name: has no data/dev-\*\.parquet"):
+    with pytest.raises(UserError, match=r"data set org/name: has no data/dev-\*\.parquet"):
         hub.dataset_files("org/name", "dev")
 
 
 def test_dataset_files_is_one_line_without_a_network(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ConfigError, match=r"^data set org/no-such-set: .*") as raised:
+    with pytest.raises(UserError, match=r"^data set org/no-such-set: .*") as raised:
         hub.dataset_files("org/no-such-set", "train")
     assert "\n" not in str(raised.value)

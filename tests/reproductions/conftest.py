@@ -1,7 +1,7 @@
 import pytest
 
 import reproductions
-from reproductions import options
+from reproductions.run import options
 
 
 @pytest.fixture

@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import reproductions
-from bench import algorithms, hub, store
-from bench.presets import preset
-from reproductions import options
+from bench import algorithms, hub
+from bench.experiments.presets import preset
+from bench.records import store
 from reproductions.fig_offpolicy_robustness import REPRODUCTION
 from reproductions.options import Options
+from reproductions.run import options
 from tests.bench import fakes
 
 ROOT = Path(__file__).parents[2]

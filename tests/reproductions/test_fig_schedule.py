@@ -1,9 +1,9 @@
 import pytest
 
-from bench.presets import preset
-from plots.frames import Record
-from reproductions import fig_schedule
+from bench.experiments.presets import preset
+from plots.analysis.frames import Record
 from reproductions.options import Options
+from reproductions.run import fig_schedule
 from tests.plots import timed
 
 

@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 
 import reproductions
-from bench.config import ConfigError
-from bench.presets import preset
+from bench.errors import UserError
+from bench.experiments.presets import preset
 from bench.throughput import table
-from plots import claims
-from reproductions import CLAIMS, fig_throughput
+from plots.analysis import claims
 from reproductions.fig_throughput import REPRODUCTION
 from reproductions.options import Options
+from reproductions.run import CLAIMS, fig_throughput
 from tests.bench.throughput import made
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +108,7 @@ def test_the_record_is_not_measured_into(results, capsys):
 
 def test_benchmarks_that_fail_are_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(fig_throughput, "BENCHMARKS", ROOT / "tests" / "nowhere" / "below")
-    with pytest.raises(ConfigError, match="the benchmarks failed, see above: pytest's status 4"):
+    with pytest.raises(UserError, match="the benchmarks failed, see above: pytest's status 4"):
         fig_throughput.measure(Options(preset=preset("smoke"), out=tmp_path))
 
 

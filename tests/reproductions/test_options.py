@@ -1,9 +1,9 @@
 import pytest
 
-from bench.config import ConfigError
-from bench.presets import preset
-from reproductions import options
+from bench.errors import UserError
+from bench.experiments.presets import preset
 from reproductions.options import Options, mini_batches, parse
+from reproductions.run import options
 
 
 def test_parse_defaults_to_a_real_run_at_tiny():
@@ -82,7 +82,7 @@ ALGORITHMS = ", ".join(options.algorithms.available())
     ],
 )
 def test_parse_refuses_what_is_not_allowed(arguments, message):
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(UserError) as raised:
         parse("", arguments.split())
     assert str(raised.value) == message
 

@@ -17,8 +17,9 @@ import torch
 from transformers import GPTNeoXForSequenceClassification
 
 import reproductions
-from bench import algorithms, hub, store
-from bench.presets import preset
+from bench import algorithms, hub
+from bench.experiments.presets import preset
+from bench.records import store
 from bench.staleness import reuse
 from bench.tasks.tldr import DATASET, GOLD_MODEL, STAGE_MODELS
 from reproductions.fig_offpolicy_ppo import REPRODUCTION

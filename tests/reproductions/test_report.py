@@ -4,8 +4,8 @@ import re
 import pandas as pd
 from rich.console import Console
 
-from plots.claims import Claim, Verdict
-from plots.stats import Interval
+from plots.analysis.claims import Claim, Verdict
+from plots.analysis.stats import Interval
 from reproductions.report import interval_text, print_frame, print_verdicts
 
 CLAIM = Claim(

@@ -11,9 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import store, timing
+from bench.experiments import arms as timing
+from bench.records import store
 from reproductions.all import discover
-from tests.bench.test_sweep import alive, assert_same, children, wait_until
+from tests.bench.experiments.test_sweep import alive, assert_same, children, wait_until
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow

@@ -18,7 +18,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from bench.config import ConfigError
+from bench.errors import UserError
 from bench.tasks.base import Split
 from bench.tasks.tldr_tiny.annotators import STREAMS, AnnotatedPost, annotated_posts, perturb
 from bench.tasks.tldr_tiny.judge import judge
@@ -104,12 +104,12 @@ def build(params: Mapping[str, Any]) -> TldrTiny:
     """Build the task from the fields of ``WorldParams``.
 
     Raises:
-        ConfigError: an unknown parameter or one out of range.
+        UserError: an unknown parameter or one out of range.
     """
     known = [field.name for field in fields(WorldParams)]
     for name in params:
         if name not in known:
-            raise ConfigError(f"tldr_tiny parameter {name!r}: allowed are {', '.join(known)}")
+            raise UserError(f"tldr_tiny parameter {name!r}: allowed are {', '.join(known)}")
     return TldrTiny(WorldParams(**params))
 
 

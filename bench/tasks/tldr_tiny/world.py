@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.config import ConfigError
+from bench.errors import UserError
 
 Ints = NDArray[np.int64]
 
@@ -51,7 +51,7 @@ class WorldParams:
         """Refuse a world that cannot be.
 
         Raises:
-            ConfigError: a number is out of range.
+            UserError: a number is out of range.
         """
         for name, words in WORDS.items():
             least = 1 if name == "subjects" else self.statements + 1
@@ -113,4 +113,4 @@ def sentences(clauses: Ints) -> tuple[int, ...]:
 
 def _check(name: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
-        raise ConfigError(f"tldr_tiny parameter {name} = {value}: allowed are {least} to {most}")
+        raise UserError(f"tldr_tiny parameter {name} = {value}: allowed are {least} to {most}")

@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from bench.algorithms import available, build
-from bench.config import ConfigError
+from bench.errors import UserError
 
 
 def test_available_lists_every_variant_of_the_paper():
@@ -87,7 +87,7 @@ def test_algorithms_are_frozen():
     ],
 )
 def test_build_refuses_bad_input_in_one_line(name, params, parts):
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UserError) as caught:
         build(name, params)
     message = str(caught.value)
     assert "\n" not in message

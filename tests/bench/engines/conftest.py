@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import GPTNeoXForCausalLM
 
-from bench.logprobs import completion_logprobs, join
-from bench.workers import LocalWorker
+from bench.learning.logprobs import completion_logprobs, join
+from bench.processes.workers import LocalWorker
 
 from ...conftest import EOS, PAD, neox_config
 from .vllm_hosts import Versatile

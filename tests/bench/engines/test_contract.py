@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from bench.engines.hf import load_hf_engine
-from bench.handoff import checksum
-from bench.sampling import sample_seeds
+from bench.randomness import sample_seeds
+from bench.sources.handoff import checksum
 from bench.types import Prompt, Sampling, WeightSnapshot
 
 from ...conftest import EOS, PAD, VOCABULARY

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from bench.engines.hf import HfEngine, _draw
-from bench.logprobs import completion_logprobs, join
-from bench.sampling import sample_seeds, uniforms
+from bench.learning.logprobs import completion_logprobs, join
+from bench.randomness import sample_seeds, uniforms
 from bench.types import Prompt, Sampling, WeightSnapshot
 
 from ...conftest import EOS, PAD

@@ -6,17 +6,18 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM
 
-from bench.config import ConfigError, Execution
+from bench.config import Execution
 from bench.engines.vllm import VllmEngine
-from bench.handoff import Handoff, HandoffError, checksum
-from bench.sampling import PromptStream, sample_seeds
+from bench.errors import UserError
+from bench.processes.workers import WorkerError
+from bench.randomness import PromptStream, sample_seeds
 from bench.sources import OverlappedSource
+from bench.sources.handoff import Handoff, HandoffError, checksum
 from bench.staleness import bounded, lag
 from bench.types import Prompt, Sampling, WeightSnapshot
-from bench.workers import WorkerError
 
 from ...conftest import VOCABULARY
-from ..processes import eventually
+from ..live_processes import eventually
 from .conftest import TOKENS, Borrowed, gap, learner_logprobs, policy, start
 
 
@@ -41,7 +42,7 @@ def source(vllm, prompts, schedule, **options):
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vllm is installed")
 def test_engine_says_that_vllm_is_not_installed(tmp_path):
-    with pytest.raises(ConfigError, match=r"^engine 'vllm' is not installed: install the extra"):
+    with pytest.raises(UserError, match=r"^engine 'vllm' is not installed: install the extra"):
         VllmEngine(tmp_path, **TOKENS)
 
 
@@ -67,10 +68,10 @@ def test_engine_refuses_a_model_that_generates_nothing(call, tmp_path):
 
 
 def test_generate_refuses_what_vllm_would_change_in_silence(call, prompts):
-    with pytest.raises(ConfigError, match=r"temperature = 0.001: vLLM takes 0.01 and above"):
+    with pytest.raises(UserError, match=r"temperature = 0.001: vLLM takes 0.01 and above"):
         call("generate", prompts, Sampling(0.001, 4), [0] * 6)
     long = (Prompt(0, (2,) * 310),)
-    with pytest.raises(ConfigError, match=r"prompt of 310 and a completion of 11 tokens.* is 320"):
+    with pytest.raises(UserError, match=r"prompt of 310 and a completion of 11 tokens.* is 320"):
         call("generate", long, Sampling(1.0, 11), [0])
     assert call("generate", long, Sampling(1.0, 10), [0]).prompt_tokens.shape == (1, 310)
 

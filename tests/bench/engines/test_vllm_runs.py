@@ -9,16 +9,18 @@ import pytest
 import torch
 from transformers import GPTNeoXForSequenceClassification
 
-from bench import assembly, shared_memory
-from bench.config import ConfigError, EvalConfig, Execution, RunConfig, StageConfig
-from bench.models import gpt_neox_config, initial_policy
-from bench.stages import StageModels
+from bench import assembly
+from bench.config import EvalConfig, Execution, RunConfig, StageConfig
+from bench.errors import UserError
+from bench.experiments.stage_configs import smoke_stage
+from bench.loop import train
+from bench.processes import shared_memory
+from bench.stages.tiny_models import gpt_neox_config, initial_policy
 from bench.staleness import ON_POLICY, bounded, lag, reuse
 from bench.tasks import build_task
-from bench.train import train
-from bench.worlds import smoke_stage
+from bench.types import StageModels
 
-from ..processes import runs as process_runs
+from ..live_processes import runs as process_runs
 from .conftest import Borrowed, start
 from .vllm_hosts import Mortal, Versatile
 
@@ -162,11 +164,11 @@ def test_an_engine_that_cannot_start_is_one_line_and_leaves_nothing(tmp_path_fac
         why = "^engine 'vllm' is not installed: install the extra [^\n]*$"
     else:
         why = "^vLLM cannot serve [^\n]*: attention heads of size 16: on a CPU it allows 32, 64"
-    with pytest.raises(ConfigError, match=why):
+    with pytest.raises(UserError, match=why):
         train(config(lag(1)), models, execution=EXECUTION)
     assert left_behind() == []
 
 
 def test_vllm_is_refused_inline(tmp_path):
-    with pytest.raises(ConfigError, match=r"^engine 'vllm': needs its own process, source must be"):
+    with pytest.raises(UserError, match=r"^engine 'vllm': needs its own process, source must be"):
         train(config(lag(1)), StageModels(tmp_path, tmp_path, "none"))

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from types import MappingProxyType
 
-from bench.config import ConfigError
 from bench.engines.vllm import VllmEngine
+from bench.errors import UserError
 from bench.sources.host import EngineHost
 
 
@@ -78,7 +78,7 @@ class Versatile(VllmEngine):
         """Return why another model is refused."""
         try:
             VllmEngine(model_dir, pad_token_id=0, eos_token_id=1)
-        except ConfigError as error:
+        except UserError as error:
             return str(error)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.config import ConfigError
+from bench.errors import UserError
 from bench.tasks import build_task, task_names
 from bench.tasks.tldr_tiny import TldrTiny
 
@@ -18,5 +18,5 @@ def test_build_task_builds_the_named_task() -> None:
 
 @pytest.mark.parametrize("name", ["nothing", "base", "os"])
 def test_build_task_refuses_an_unknown_name_and_lists_the_known(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"task '{name}': allowed are tldr, tldr_tiny"):
+    with pytest.raises(UserError, match=f"task '{name}': allowed are tldr, tldr_tiny"):
         build_task(name, {})

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from bench import hub
-from bench.config import ConfigError
+from bench.errors import UserError
 from bench.tasks import build_task
 from bench.tasks.tldr import DATASET, GOLD_MODEL, STAGE_MODELS, stage_models
 from bench.types import Prompt
@@ -123,25 +123,25 @@ def test_stage_models_are_the_papers_on_the_hub(monkeypatch):
 
 
 def test_stage_models_refuses_other_sizes():
-    with pytest.raises(ConfigError, match=r"tldr model '7b': allowed are 410m, 1b, 2\.8b"):
+    with pytest.raises(UserError, match=r"tldr model '7b': allowed are 410m, 1b, 2\.8b"):
         stage_models("7b")
 
 
 def test_build_refuses_unknown_parameters():
-    with pytest.raises(ConfigError, match="'judge': allowed are max_prompt_tokens, tuning"):
+    with pytest.raises(UserError, match="'judge': allowed are max_prompt_tokens, tuning"):
         build_task("tldr", {"judge": "x"})
 
 
 @pytest.mark.parametrize("name", ["max_prompt_tokens", "tuning_prompts", "gold_batch_size"])
 def test_build_refuses_numbers_below_one(name):
-    with pytest.raises(ConfigError, match=f"{name} = 0: must be >= 1"):
+    with pytest.raises(UserError, match=f"{name} = 0: must be >= 1"):
         build_task("tldr", {name: 0})
 
 
 def test_build_names_a_missing_split(hub_dir):
     (file,) = (hub_dir / DATASET / "data").glob("validation-*")
     file.unlink()
-    with pytest.raises(ConfigError, match=rf"{DATASET}: has no data/validation-\*\.parquet"):
+    with pytest.raises(UserError, match=rf"{DATASET}: has no data/validation-\*\.parquet"):
         build()
 
 
@@ -149,7 +149,7 @@ def test_build_names_missing_columns(hub_dir):
     (file,) = (hub_dir / DATASET / "data").glob("validation-*")
     pq.write_table(pa.table({"query": ["a TL;DR:"], "summary": ["a"]}), file)
     with pytest.raises(
-        ConfigError, match=f"{file}: no column reference_response; .* has query, summary"
+        UserError, match=f"{file}: no column reference_response; .* has query, summary"
     ):
         build()
 
@@ -157,13 +157,13 @@ def test_build_names_missing_columns(hub_dir):
 def test_build_names_a_truncated_file(hub_dir):
     (file,) = (hub_dir / DATASET / "data").glob("validation-*")
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(ConfigError, match=f"{file}: "):
+    with pytest.raises(UserError, match=f"{file}: "):
         build()
 
 
 def test_build_names_a_missing_judge(hub_dir):
     (hub_dir / GOLD_MODEL / "config.json").unlink()
-    with pytest.raises(ConfigError, match=rf"{GOLD_MODEL}: has no config\.json"):
+    with pytest.raises(UserError, match=rf"{GOLD_MODEL}: has no config\.json"):
         build()
 
 
@@ -172,36 +172,36 @@ def test_build_refuses_a_tokenizer_that_pads_with_eos(hub_dir):
     tokenizer = PreTrainedTokenizerFast.from_pretrained(source)
     tokenizer.pad_token = EOS
     tokenizer.save_pretrained(source)
-    with pytest.raises(ConfigError, match="needs a padding token that is not EOS"):
+    with pytest.raises(UserError, match="needs a padding token that is not EOS"):
         build()
 
 
 def test_prompts_refuses_a_query_without_its_end(hub_dir):
     (file,) = (hub_dir / DATASET / "data").glob("validation-*")
     write_rows(file, [("a TL;DR:", " a"), ("a b", " a")])
-    with pytest.raises(ConfigError, match="validation row 1: query must end with 'TL;DR:'"):
+    with pytest.raises(UserError, match="validation row 1: query must end with 'TL;DR:'"):
         build().prompts("eval")
 
 
 @pytest.mark.usefixtures("hub_dir")
 def test_prompts_refuses_a_tuning_split_that_leaves_no_train_split():
-    with pytest.raises(ConfigError, match="tuning_prompts = 4: must be below the 4 prompts"):
+    with pytest.raises(UserError, match="tuning_prompts = 4: must be below the 4 prompts"):
         build(tuning_prompts=4).prompts("train")
 
 
 def test_gold_rewards_refuses_a_model_without_a_score_head(hub_dir):
     GPTNeoXForCausalLM(model_config()).save_pretrained(hub_dir / GOLD_MODEL)
-    with pytest.raises(ConfigError, match=r"not a reward model, it has no score\.weight"):
+    with pytest.raises(UserError, match=r"not a reward model, it has no score\.weight"):
         build().gold_rewards([Prompt(0, (4, TLDR))], [(0,)])
 
 
 def test_gold_rewards_refuses_a_smaller_vocabulary(hub_dir):
     GPTNeoXForSequenceClassification(model_config(8)).save_pretrained(hub_dir / GOLD_MODEL)
-    with pytest.raises(ConfigError, match=r"vocabulary of 8 tokens, must be at least .* 10"):
+    with pytest.raises(UserError, match=r"vocabulary of 8 tokens, must be at least .* 10"):
         build().gold_rewards([Prompt(0, (4, TLDR))], [(0,)])
 
 
 def test_gold_rewards_names_damaged_weights(hub_dir):
     (hub_dir / GOLD_MODEL / "model.safetensors").write_bytes(b"damaged")
-    with pytest.raises(ConfigError, match=f"{GOLD_MODEL}: "):
+    with pytest.raises(UserError, match=f"{GOLD_MODEL}: "):
         build().gold_rewards([Prompt(0, (4, TLDR))], [(0,)])

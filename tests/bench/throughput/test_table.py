@@ -1,7 +1,7 @@
 import pyarrow.parquet as pq
 import pytest
 
-from bench.config import ConfigError
+from bench.errors import UserError
 from bench.throughput import table
 from bench.throughput.table import Shape, Timing
 from tests.bench.throughput import made
@@ -102,20 +102,20 @@ def test_sessions_are_kept_apart_and_read_in_order(tmp_path):
 
 
 def test_read_refuses_nothing_damage_and_other_versions(tmp_path):
-    with pytest.raises(ConfigError, match="no throughput in"):
+    with pytest.raises(UserError, match="no throughput in"):
         table.read(tmp_path)
     path = table.write(tmp_path, rows(), PROVENANCE)
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
-    with pytest.raises(ConfigError, match="truncated or damaged"):
+    with pytest.raises(UserError, match="truncated or damaged"):
         table.read(tmp_path)
     path.write_bytes(whole)
     found = pq.read_table(path)
     pq.write_table(found.replace_schema_metadata({"schema_version": "0"}), path)
-    with pytest.raises(ConfigError, match="schema version 0"):
+    with pytest.raises(UserError, match="schema version 0"):
         table.read(tmp_path)
     pq.write_table(found.drop_columns(["own"]), path)
-    with pytest.raises(ConfigError, match="other columns"):
+    with pytest.raises(UserError, match="other columns"):
         table.read(tmp_path)
 
 

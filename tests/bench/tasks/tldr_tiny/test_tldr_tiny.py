@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from bench.config import ConfigError
+from bench.errors import UserError
 from bench.tasks.tldr_tiny import TldrTiny, build
 from bench.types import Prompt
 
@@ -120,5 +120,5 @@ def test_comparisons_are_half_samples_half_perturbed_references(task: TldrTiny) 
 
 
 def test_build_refuses_an_unknown_parameter_and_lists_the_known() -> None:
-    with pytest.raises(ConfigError, match=r"parameter 'verb': allowed are subjects, verbs, "):
+    with pytest.raises(UserError, match=r"parameter 'verb': allowed are subjects, verbs, "):
         build({"verb": 3})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.config import ConfigError
+from bench.errors import UserError
 from bench.tasks.tldr_tiny.world import OWN, WorldParams, draw_statements, pool, sentences
 
 WORLD = WorldParams()
@@ -71,5 +71,5 @@ def test_sentences_end_each_clause_with_a_full_stop() -> None:
     ],
 )
 def test_world_params_refuse_what_cannot_be(wrong: dict[str, float], message: str) -> None:
-    with pytest.raises(ConfigError, match=f"tldr_tiny parameter {message}"):
+    with pytest.raises(UserError, match=f"tldr_tiny parameter {message}"):
         WorldParams(**wrong)

@@ -1,0 +1,1 @@
+"""Grids of runs: presets, arms, sweeps and the search for hyper-parameters."""

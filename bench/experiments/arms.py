@@ -1,0 +1,71 @@
+"""Timed runs: which cores the two sides of a run get, so that its time means something.
+
+| timed | generation | learner | baseline |
+|---|---|---|---|
+| ``split`` | a process of its own, on its cores | on the others | takes turns, as the paper's |
+| ``whole`` | in the learner's process, if it may | on all cores | takes turns, no core idle |
+| ``overlapped`` | a process of its own, on its cores | on the others | - |
+
+``split`` and ``overlapped`` differ in the schedule alone. A timed run has the machine to itself.
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import get_args
+
+from bench.config import Execution, RunConfig, Timed
+from bench.errors import UserError
+from bench.staleness import ON_POLICY, lag
+
+SYNCHRONOUS: tuple[Timed, ...] = ("split", "whole")
+ARMS: tuple[Timed, ...] = get_args(Timed)
+
+
+def arm(config: RunConfig, timed: Timed) -> RunConfig:
+    """Return a run as one arm of the comparison: on-policy, or overlapped one step off-policy."""
+    return replace(config, timed=timed, schedule=ON_POLICY if timed in SYNCHRONOUS else lag(1))
+
+
+def execution(config: RunConfig) -> Execution:
+    """Return how a run is carried out; a timed one has all cores that this process may use.
+
+    Raises:
+        UserError: there are not two cores for the two sides.
+    """
+    inline = config.engine != "vllm"  # which must not share a process with the learner
+    if config.timed is None:
+        return Execution(source="inline" if inline else "overlapped")
+    cores = available_cores()
+    if config.timed == "whole":
+        if inline:
+            return Execution(learner_threads=cores, pin_cores=True)
+        return Execution(source="overlapped", learner_threads=cores, engine_threads=cores)
+    if cores < 2:
+        raise UserError(
+            f"timed = {config.timed!r}: learner and engine need a core each, this process may use 1"
+        )
+    learner = (cores + 1) // 2
+    return Execution(
+        source="overlapped",
+        learner_threads=learner,
+        engine_threads=cores - learner,
+        pin_cores=True,
+    )
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def load_warning() -> str | None:
+    """Return what to tell the user where others use the machine, or None."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load < 0.5:
+        return None
+    return f"the machine is busy (load {load:.1f}): timed runs will look slower than they are"

@@ -1,0 +1,56 @@
+"""What the frozen models say of rollouts: the proxy reward and the SFT model's log-probs."""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedModel
+
+from bench.learning.logprobs import completion_logprobs, completion_scores, join
+from bench.types import Rollouts, ScoredRollouts
+
+
+class Scorer:
+    """Scores rollouts with a frozen reward model and, where asked, a frozen reference policy."""
+
+    def __init__(
+        self,
+        reward_model: PreTrainedModel,
+        reference: PreTrainedModel,
+        *,
+        temperature: float,
+        missing_eos_penalty: float | None,
+        microbatch_rows: int | None = None,
+    ) -> None:
+        """Freeze both models.
+
+        Args:
+            reward_model: a sequence classifier with one label.
+            reference: the SFT model.
+            temperature: of sampling; reference log-probs are taken at the same.
+            missing_eos_penalty: *replaces* the reward of a completion without EOS, as in the
+                authors' code; None leaves the reward model's score.
+            microbatch_rows: rows per forward pass; None means all.
+        """
+        self.reward_model = reward_model.eval().requires_grad_(False)
+        self.reference = reference.eval().requires_grad_(False)
+        self._temperature = temperature
+        self._penalty = missing_eos_penalty
+        self._rows = microbatch_rows
+
+    @torch.no_grad()
+    def score(self, rollouts: Rollouts, *, ref_logprobs: bool) -> ScoredRollouts:
+        """Return the rollouts with rewards [R] and, if asked, reference log-probs [R, T]."""
+        tokens, mask = join(rollouts)
+        length = rollouts.completion_tokens.shape[1]
+        rewards, references = [], []
+        rows = self._rows or len(tokens)
+        for part, part_mask in zip(tokens.split(rows), mask.split(rows), strict=True):
+            rewards.append(completion_scores(self.reward_model, part, part_mask, length))
+            if ref_logprobs:
+                references.append(
+                    completion_logprobs(self.reference, part, part_mask, length, self._temperature)
+                )
+        reward = torch.cat(rewards)
+        if self._penalty is not None:
+            reward = reward.where(rollouts.finished, self._penalty)
+        return ScoredRollouts(rollouts, reward, torch.cat(references) if references else None)

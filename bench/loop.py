@@ -1,0 +1,207 @@
+"""The loop: wait for a batch, learn from it, publish the weights."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from bench.assembly import assemble
+from bench.config import Execution, RunConfig
+from bench.errors import UserError
+from bench.evaluate import Elapsed, Evaluator
+from bench.learning import checkpoint
+from bench.learning.checkpoint import Checkpoint
+from bench.learning.learner import Learner
+from bench.sources import Source
+from bench.types import Records, Rollouts, RunResult, Span, StageModels, StepRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run is: for displays."""
+
+    step: int  # updates done
+    updates: int
+    win_rate: float  # of the latest evaluation
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def train(
+    config: RunConfig,
+    models: StageModels,
+    on_progress: OnProgress | None = None,
+    execution: Execution | None = None,
+) -> RunResult:
+    """Run one cell of a sweep for one seed.
+
+    A run whose loss or gradient becomes non-finite ends as ``diverged``; that is a result.
+
+    Args:
+        config: the run.
+        models: SFT and reward checkpoints to start from.
+        on_progress: called after every update.
+        execution: how to carry it out; by default in this process, one thing after the other.
+
+    Raises:
+        UserError: unknown task, algorithm or parameter, or the engine cannot start.
+        HandoffError: the engine did not take over the learner's weights.
+        WorkerError: the engine's process failed too often.
+    """
+    execution = execution or Execution()
+    if execution.source == "inline" and not config.schedule.lock_step:
+        raise UserError(f"schedule {config.schedule}: runs freely, source must be 'overlapped'")
+    if execution.source == "inline" and config.engine == "vllm":
+        raise UserError("engine 'vllm': needs its own process, source must be 'overlapped'")
+    directory = None
+    if execution.checkpoint_dir is not None:
+        directory = execution.checkpoint_dir / config.run_id(models.digest)
+    # Before the learner gets its cores: the engine's process gets those that are then not its.
+    source, learner, evaluator = assemble(config, models, execution)
+    with closing(source), resources(execution):
+        run = Run(config, source, learner, evaluator)
+        result = run.execute(on_progress, directory, execution.checkpoint_every)
+    if directory is not None:
+        shutil.rmtree(directory, ignore_errors=True)
+    return result
+
+
+class Run:
+    """A run in progress: source, learner and evaluator, and what they measured so far."""
+
+    def __init__(
+        self, config: RunConfig, source: Source, learner: Learner, evaluator: Evaluator
+    ) -> None:
+        """Connect them; nothing runs yet."""
+        self._config = config
+        self._source = source
+        self._learner = learner
+        self._evaluator = evaluator
+        self._records = Records([], [], [], [])
+
+    def execute(
+        self,
+        on_progress: OnProgress | None = None,
+        directory: Path | None = None,
+        checkpoint_every: int = 1,
+    ) -> RunResult:
+        """Run to the end, from the last checkpoint in ``directory`` if there is one."""
+        config, source, learner = self._config, self._source, self._learner
+        saved = checkpoint.load_latest(directory) if directory is not None else None
+        if saved is not None:
+            self._records = saved.records
+            learner.restore(saved.step, saved.learner)
+            source.resume(saved.step, saved.snapshots)
+        else:
+            self._evaluate()
+            source.publish(learner.snapshot())
+        records = self._records
+        for step in range(len(records.steps), config.updates):
+            start = time.perf_counter()
+            rollouts = source.next()  # the only line that may wait
+            waited = time.perf_counter()
+            record = learner.step(rollouts)
+            learned = time.perf_counter()
+            if source.wants(learner.policy_version):
+                source.publish(learner.snapshot())
+            end = time.perf_counter()
+            records.wall_s += end - start
+            self._keep(record, rollouts, start, waited, learned, end)
+            if not (math.isfinite(record.loss) and math.isfinite(record.grad_norm)):
+                return self._result("diverged", step)
+            done = step + 1
+            if done % config.evaluation.every == 0 or done == config.updates:
+                self._evaluate()
+            if directory is not None and done % checkpoint_every == 0:
+                self._save(directory)
+            if on_progress is not None:
+                on_progress(Progress(done, config.updates, records.evals[-1].win_rate))
+        return self._result("completed", None)
+
+    def _keep(
+        self,
+        record: StepRecord,
+        rollouts: Rollouts,
+        start: float,
+        waited: float,
+        learned: float,
+        end: float,
+    ) -> None:
+        """Record one update."""
+        scored = waited + record.score_s
+        step = record.step
+        self._records.steps.append(
+            replace(
+                record,
+                wait_s=waited - start,
+                publish_s=end - learned,
+                metrics={**record.metrics, **rollouts.transfer},
+            )
+        )
+        self._records.spans += [
+            Span("learner", "score", waited, scored, step),
+            Span("learner", "learn", scored, learned, step),
+            Span("learner", "publish", learned, end, step + 1),
+        ]
+
+    def _evaluate(self) -> None:
+        records, config = self._records, self._config
+        done = len(records.steps)
+        episodes = done * config.prompts_per_batch
+        completions = episodes * self._learner.algorithm.completions_per_prompt
+        start = time.perf_counter()
+        record, records.samples = self._evaluator.evaluate(
+            self._learner.policy, Elapsed(done, episodes, completions, records.wall_s)
+        )
+        records.evals.append(record)
+        records.spans.append(Span("learner", "evaluate", start, time.perf_counter(), done))
+
+    def _save(self, directory: Path) -> None:
+        step = len(self._records.steps)
+        records = replace(self._records, spans=self._spans())
+        checkpoint.save(
+            directory,
+            Checkpoint(step, self._learner.state(), self._source.snapshots(), records),
+        )
+
+    def _spans(self) -> list[Span]:
+        return sorted([*self._records.spans, *self._source.spans], key=lambda span: span.start_s)
+
+    def _result(self, status: str, diverged_at: int | None) -> RunResult:
+        records = self._records
+        return RunResult(
+            status,
+            diverged_at,
+            records.steps,
+            records.evals,
+            records.samples,
+            records.wall_s,
+            self._spans(),
+        )
+
+
+@contextmanager
+def resources(execution: Execution) -> Iterator[None]:
+    """Give this process the learner's threads and cores, and afterwards its own again."""
+    threads = torch.get_num_threads()
+    cores, _ = execution.cores()
+    before = os.sched_getaffinity(0) if cores is not None else None
+    if execution.learner_threads is not None:
+        torch.set_num_threads(execution.learner_threads)
+    if cores is not None:
+        os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        if before is not None:
+            os.sched_setaffinity(0, before)

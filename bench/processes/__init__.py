@@ -1,0 +1,1 @@
+"""Objects in other processes, on this machine or on a Ray cluster."""

@@ -1,0 +1,101 @@
+"""Send finished runs to Weights & Biases (extra ``[wandb]``). The Parquet tables stay the record.
+
+python -m bench.records.to_wandb results/tiny --project async-rlhf
+
+Each run keeps its ``run_id``, so that sending it twice does not double it. The x axis is the number
+of updates done. ``WANDB_MODE=offline`` writes to the folder ``wandb`` and sends nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import track
+
+from bench.errors import UserError
+from bench.records import store
+
+
+def history(steps: pd.DataFrame, evals: pd.DataFrame) -> dict[int, dict[str, float]]:
+    """Return one run's numbers by updates done: ``train/...`` of its steps, ``eval/...``.
+
+    The algorithm's own metrics are among those of the steps; what is missing is left out.
+    """
+    found: dict[int, dict[str, float]] = {}
+    for row in steps.to_dict("records"):
+        numbers = {**row, **row["metrics"]}
+        _add(found.setdefault(int(row["step"]) + 1, {}), "train", numbers)
+    for row in evals.to_dict("records"):
+        _add(found.setdefault(int(row["step"]), {}), "eval", row)
+    return dict(sorted(found.items()))
+
+
+def _add(target: dict[str, float], prefix: str, row: Mapping[Any, Any]) -> None:
+    left_out = ("run_id", "step", "metrics")
+    target.update(
+        {
+            f"{prefix}/{name}": float(value)
+            for name, value in row.items()
+            if name not in left_out and pd.notna(value)
+        }
+    )
+
+
+def send(results_dir: Path, project: str, console: Console) -> int:
+    """Send all complete runs of a results directory; return how many.
+
+    Raises:
+        UserError: wandb is not installed, or there are no results or a file cannot be read.
+    """
+    if find_spec("wandb") is None:
+        raise UserError("wandb is not installed: install the extra [wandb]")
+    import wandb
+
+    runs = store.read(results_dir, "runs")
+    tables = {
+        name: dict(list(store.read(results_dir, name).groupby("run_id")))
+        for name in ("steps", "evals")
+    }
+    for run in track(runs.to_dict("records"), "runs sent", console=console):
+        run_id = str(run["run_id"])
+        settings = json.loads(str(run.pop("config_json")))
+        with wandb.init(
+            project=project,
+            id=run_id,
+            name=f"{run['algorithm']} {run['schedule']} {run['model']} seed {run['seed']}",
+            group=str(run["config_hash"]),
+            config={**settings, "run": run},
+            resume="allow",
+            settings=wandb.Settings(silent=True),
+        ) as sent:
+            numbers = history(tables["steps"][run_id], tables["evals"][run_id])
+            for updates, row in numbers.items():
+                sent.log(row, step=updates)
+    return len(runs)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(description="send finished runs to Weights & Biases")
+    parser.add_argument("results_dir", type=Path)
+    parser.add_argument("--project", default="async-rlhf-bench")
+    options = parser.parse_args(arguments)
+    try:
+        count = send(options.results_dir, options.project, Console())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{count} runs of {options.results_dir} are in project {options.project}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""The two stages before RL, by TRL's trainers: supervised fine-tuning and reward modelling.
+
+Checkpoints are cached by the hash of their ``StageConfig`` as ``<model>-<hash>/{sft,reward}``,
+beside ``provenance.json`` and ``training_curves.parquet``. A task whose checkpoints are released
+(it has a function ``stage_models``) has nothing trained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError, safe_open
+
+from bench.config import StageConfig, StageParams
+from bench.errors import UserError
+from bench.records import provenance, store
+from bench.stages.agreement import PolicySampler, reward_agreement
+from bench.stages.tiny_models import initial_policy
+from bench.tasks import build_task, task_module
+from bench.tasks.base import Task
+from bench.types import Prompt, StageModels
+
+if TYPE_CHECKING:
+    from bench.stages.trainers import Curve
+
+Completion = tuple[int, ...]
+
+CURVES = pa.schema([
+    ("stage", pa.string()), ("step", pa.int64()), ("loss", pa.float64()),
+    ("accuracy", pa.float64()),  # of tokens (sft) or of comparisons (reward), while training
+    ("learning_rate", pa.float64()), ("grad_norm", pa.float64()),
+])  # fmt: skip
+
+
+class StageTask(Task, Protocol):
+    """A task that the stages can be trained on."""
+
+    def sft_pairs(self) -> Iterator[tuple[Prompt, Completion]]:
+        """Yield prompts and references for SFT."""
+        ...
+
+    def comparisons(
+        self, count: int, sample: SampleFn
+    ) -> list[tuple[Prompt, Completion, Completion]]:
+        """Return at most ``count`` (prompt, chosen, rejected).
+
+        ``sample(prompts, k)`` gives k completions of each prompt by the SFT model, for tasks whose
+        comparisons are not recorded.
+        """
+        ...
+
+
+class SampleFn(Protocol):
+    """The SFT model as a task's ``comparisons`` sees it."""
+
+    def __call__(self, prompts: Sequence[Prompt], k: int) -> list[list[Completion]]:
+        """Return k completions of each prompt."""
+        ...
+
+
+def resolve(stage: StageConfig, *, cache_dir: Path, fresh: bool = False) -> StageModels:
+    """Return the stage's checkpoints, training them if ``cache_dir`` has none.
+
+    Args:
+        stage: what to train.
+        cache_dir: where checkpoints are kept.
+        fresh: train even if there are some, and replace them.
+
+    Raises:
+        UserError: the stage cannot be trained, or what is in the cache is damaged.
+    """
+    if not fresh and (found := find(stage, [cache_dir])):
+        return found
+    params = StageParams.of(stage)
+    task = cast(StageTask, build_task(stage.task, stage.task_params))
+    store.check_writable(cache_dir)
+    final = cache_dir / checkpoint_name(stage)
+    with tempfile.TemporaryDirectory(prefix=f".{final.name}-", dir=cache_dir) as temporary:
+        built = Path(temporary) / "new"
+        _train(stage, params, task, built)
+        if final.exists():
+            final.rename(Path(temporary) / "old")
+        built.rename(final)
+    return _trained(final)
+
+
+def find(stage: StageConfig, cache_dirs: Sequence[Path]) -> StageModels | None:
+    """Return the stage's checkpoints from the first directory that has them, or None.
+
+    Released checkpoints are where the task says, whatever the directories have.
+
+    Raises:
+        UserError: a checkpoint lacks a file or has a damaged one.
+    """
+    module = task_module(stage.task)
+    if hasattr(module, "stage_models"):
+        sources = module.stage_models(stage.model)
+        return _models(*map(_local, sources), repair="put the model's files there")
+    for cache_dir in cache_dirs:
+        path = cache_dir / checkpoint_name(stage)
+        if path.exists():
+            return _trained(path)
+    return None
+
+
+def checkpoint_name(stage: StageConfig) -> str:
+    """Return the name of the stage's directory within a cache."""
+    return f"{stage.model.replace('/', '--')}-{stage.hash()}"
+
+
+def _train(stage: StageConfig, params: StageParams, task: StageTask, directory: Path) -> None:
+    # Here, since TRL takes seconds to import and runs that find their checkpoints need none of it.
+    from bench.stages.trainers import quiet, train_reward, train_sft
+
+    start, started_utc = time.perf_counter(), provenance.now_utc()
+    policy = initial_policy(stage.model, task.tokenizer, seed=stage.seed)
+    pairs = islice(task.sft_pairs(), params.sft_steps * params.sft_batch_size)
+    curve = train_sft(policy, task.tokenizer, pairs, params, stage.seed, directory / "sft")
+    sft_s = time.perf_counter() - start
+
+    sample = PolicySampler(
+        task, policy, params.comparison_temperature, params.max_completion_tokens, stage.seed
+    )
+    comparisons = task.comparisons(params.comparisons, sample)
+    curve += train_reward(
+        directory / "sft", task.tokenizer, comparisons, params, stage.seed, directory / "reward"
+    )
+    wall_s = time.perf_counter() - start
+
+    models = _trained(directory)
+    with quiet():
+        agreement, pairs_judged = reward_agreement(
+            task, models, max_completion_tokens=params.max_completion_tokens, seed=stage.seed
+        )
+    pq.write_table(_curve_table(curve), directory / "training_curves.parquet")
+    record = {
+        "stage_hash": stage.hash(),
+        "stage": asdict(stage),
+        "weights_digest": models.digest,
+        "started_utc": started_utc,
+        "wall_s": round(wall_s, 1),
+        "sft_s": round(sft_s, 1),
+        "comparisons": len(comparisons),
+        "reward_agreement": agreement,
+        "reward_agreement_n": pairs_judged,
+        "threads": torch.get_num_threads(),
+        "device": str(policy.device),
+        **provenance.code_and_host(),
+    }
+    (directory / "provenance.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _trained(path: Path) -> StageModels:
+    repair = f"delete {path} to have it made anew"
+    return _models(path / "sft", path / "reward", repair=repair)
+
+
+def _models(*directories: Path, repair: str) -> StageModels:
+    digest = hashlib.sha256()
+    for directory in directories:
+        weights = sorted(directory.glob("*.safetensors"))
+        if not weights or not (directory / "config.json").exists():
+            raise UserError(
+                f"checkpoint {directory}: has no config.json or no safetensors; {repair}"
+            )
+        for file in weights:
+            try:
+                with safe_open(file, framework="numpy"):
+                    pass
+            except SafetensorError as error:
+                raise UserError(f"{file}: {error}; {repair}") from error
+            digest.update(file.read_bytes())
+    sft_dir, reward_dir = directories
+    return StageModels(sft_dir, reward_dir, digest.hexdigest()[:12])
+
+
+def _local(source: str) -> Path:
+    """Return the directory of a released model, downloaded where ``source`` is a hub id."""
+    if Path(source).is_dir():
+        return Path(source)
+    try:
+        return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors"]))
+    except (OSError, ValueError) as error:
+        raise UserError(f"model {source}: {str(error).splitlines()[0]}") from error
+
+
+def _curve_table(curve: Curve) -> pa.Table:
+    rows = [{name: entry.get(name) for name in CURVES.names} for entry in curve]
+    return pa.Table.from_pylist(rows, schema=CURVES)

@@ -1,0 +1,151 @@
+"""TRL's SFTTrainer and RewardTrainer on tokens, made quiet and repeatable."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import huggingface_hub.constants
+import torch
+import transformers
+from datasets import Dataset
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+)
+from trl import RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
+
+from bench.types import Prompt
+
+if TYPE_CHECKING:
+    from bench.config import StageParams
+
+Curve = list[dict[str, Any]]  # what the trainer logged, plus "stage"
+
+LOGGING_STEPS = 25
+
+
+def train_sft(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Iterable[tuple[Prompt, tuple[int, ...]]],
+    params: StageParams,
+    seed: int,
+    directory: Path,
+) -> Curve:
+    """Train ``model`` in place on completions only, one pass over ``pairs``, and save it.
+
+    Source: arXiv 2410.18252, appendix A; the loss is cross-entropy averaged over tokens.
+    """
+    rows = [(prompt.token_ids, completion) for prompt, completion in pairs]
+    dataset = Dataset.from_dict({
+        "input_ids": [prompt + completion for prompt, completion in rows],
+        "labels": [(-100,) * len(prompt) + completion for prompt, completion in rows],
+    })  # fmt: skip
+    with quiet(), tempfile.TemporaryDirectory() as scratch:
+        trainer = SFTTrainer(
+            model=model,
+            args=SFTConfig(
+                **_common(seed, scratch),
+                per_device_train_batch_size=params.sft_batch_size,
+                learning_rate=params.sft_learning_rate,
+                warmup_steps=params.sft_warmup_steps,
+                num_train_epochs=1,
+                dataset_kwargs={"skip_prepare_dataset": True},
+            ),
+            train_dataset=dataset,
+            processing_class=tokenizer,
+        )
+        log = _run(trainer)
+        model.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+    return _curve("sft", log, "mean_token_accuracy")
+
+
+def train_reward(
+    sft_dir: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    comparisons: Sequence[tuple[Prompt, tuple[int, ...], tuple[int, ...]]],
+    params: StageParams,
+    seed: int,
+    directory: Path,
+) -> Curve:
+    """Train a scalar reward model from the SFT checkpoint by the Bradley-Terry loss and save it.
+
+    Its score is read at the last token that is not padding. Source: arXiv 2410.18252, appendix A.
+    """
+    dataset = Dataset.from_dict({
+        "chosen_ids": [prompt.token_ids + chosen for prompt, chosen, _ in comparisons],
+        "rejected_ids": [prompt.token_ids + rejected for prompt, _, rejected in comparisons],
+    })  # fmt: skip
+    with quiet(), tempfile.TemporaryDirectory() as scratch, torch.random.fork_rng():
+        torch.manual_seed(seed)  # draws the new score head
+        model = AutoModelForSequenceClassification.from_pretrained(
+            sft_dir, num_labels=1, pad_token_id=tokenizer.pad_token_id
+        )
+        trainer = RewardTrainer(
+            model=model,
+            args=RewardConfig(
+                **_common(seed, scratch),
+                per_device_train_batch_size=params.reward_batch_size,
+                learning_rate=params.reward_learning_rate,
+                num_train_epochs=params.reward_epochs,
+                center_rewards_coefficient=params.reward_centering,
+            ),
+            train_dataset=dataset,
+            processing_class=tokenizer,
+        )
+        log = _run(trainer)
+        model.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+    return _curve("reward", log, "accuracy")
+
+
+def _common(seed: int, scratch: str) -> dict[str, Any]:
+    return {
+        "output_dir": scratch,
+        "lr_scheduler_type": "cosine",
+        "bf16": False,
+        "activation_checkpointing": False,
+        "max_length": None,
+        "seed": seed,
+        "logging_steps": LOGGING_STEPS,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+
+
+def _run(trainer: Trainer) -> list[dict[str, Any]]:
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    return [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def _curve(stage: str, log: list[dict[str, Any]], accuracy: str) -> Curve:
+    return [{**entry, "stage": stage, "accuracy": entry[accuracy]} for entry in log]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries from printing reports and from sending usage to the hub."""
+    verbosity = transformers.logging.get_verbosity()
+    progress_bar = transformers.logging.is_progress_bar_enabled()
+    telemetry_off = huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        if progress_bar:
+            transformers.logging.enable_progress_bar()
+        huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = telemetry_off

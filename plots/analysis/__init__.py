@@ -1,0 +1,1 @@
+"""Statistics, estimands and verdicts, from recorded tables."""

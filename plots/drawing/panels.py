@@ -1,0 +1,196 @@
+"""Panels: functions that draw a record into an ``Axes``.
+
+Every seed is drawn: as a thin line in trajectories, as a dot at the final policy. Means carry the
+95% interval of ``analysis.stats`` from two seeds on, never a band. A diverged run is a cross at the
+SFT win rate, where it counts. ``record`` holds one model and one learning-rate schedule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+
+from plots.analysis import stats
+from plots.analysis.frames import Record
+from plots.analysis.stats import Interval, Tolerance
+from plots.drawing import style
+
+Y_LABELS = {
+    "win_rate": "gold win rate",
+    "kl_nats": "KL from SFT (nats)",
+    "perplexity": "perplexity under SFT",
+    "perplexity_diluted": "perplexity, as the paper",
+    "reward_mean": "proxy reward",
+}
+
+SEED_DOT: dict[str, Any] = {"ms": 3.2, "alpha": 0.6, "mew": 0}
+MEAN_POINT: dict[str, Any] = {"ms": 4, "mec": "white", "mew": 0.5, "elinewidth": 0.8, "zorder": 3}
+
+
+def interval_of(y: str) -> Callable[[ArrayLike], Interval]:
+    """Return how the interval of a column is computed: win rates on the logit scale."""
+    return stats.win_rate_interval if y == "win_rate" else stats.t_interval
+
+
+def against_episodes(ax: Axes, record: Record, y: str = "win_rate") -> None:
+    """Draw one algorithm's trajectories, coloured by N: seeds as thin lines, their mean bold."""
+    frame = record.curves
+    palette = style.n_colours(frame["n"])
+    common = {"data": frame, "x": "episodes", "y": y, "hue": "n", "palette": palette, "ax": ax}
+    sns.lineplot(**common, units="run_id", estimator=None, lw=0.4, alpha=0.4, legend=False)
+    sns.lineplot(**common, estimator="mean", errorbar=None, lw=1.3, legend=False)
+    ax.set(xlabel="episodes (prompts)", ylabel=Y_LABELS[y])
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
+    _say_if_one_seed(ax, record)
+
+
+def n_key(ax: Axes, record: Record, x: float = 0.98, y: float = 0.05) -> None:
+    """Write the values of N in their colours, in one line that ends at (x, y) in axes fractions."""
+    palette = style.n_colours(record.curves["n"])
+    at = x
+    for value, colour in reversed(palette.items()):
+        ax.text(at, y, str(value), color=colour, transform=ax.transAxes, ha="right", fontsize=7,
+                fontweight="bold")  # fmt: skip
+        at -= 0.035 + 0.042 * len(str(value))
+    ax.text(at, y, "N =", color=style.GREY, transform=ax.transAxes, ha="right", fontsize=7)
+
+
+def frontier_paths(ax: Axes, record: Record) -> None:
+    """Draw one algorithm's mean paths of win rate against KL and its final policies, by N."""
+    palette = style.n_colours(record.curves["n"])
+    for n, colour in palette.items():
+        runs = record.curves[record.curves["n"] == n]
+        path = runs.groupby("step")[["kl_nats", "win_rate"]].mean()
+        ax.plot(path["kl_nats"], path["win_rate"], color=colour, lw=1.0)
+        _final_points(ax, record.final[record.final["n"] == n], colour, "o")
+    _sft_level(ax, record, 0.98, "right")
+    ax.set(xlabel=Y_LABELS["kl_nats"], ylabel=Y_LABELS["win_rate"])
+    _say_if_one_seed(ax, record)
+
+
+def frontier_ends(ax: Axes, record: Record) -> None:
+    """Draw final win rate against final KL: per algorithm a line through the means, in order of N.
+
+    The first and the last N of each line are written beside their points. Means are over the seeds
+    that did not diverge; those that did are crosses at KL 0.
+    """
+    for name, look in style.looks(record.final["algorithm"]).items():
+        runs = record.final[record.final["algorithm"] == name]
+        for _, cell in runs.groupby("n"):
+            _final_points(ax, cell, look.colour, look.marker)
+        sound = runs[runs["status"] != "diverged"]
+        means = sound.groupby("n")[["kl_nats", "win_rate"]].mean()
+        ax.plot(means["kl_nats"], means["win_rate"], color=look.colour, lw=0.9)
+        ends = {} if means.empty else {means.index[-1]: (-4, "right"), means.index[0]: (4, "left")}
+        for n, (beside, align) in ends.items():
+            ax.annotate(
+                f"{n}", tuple(means.loc[n]), xytext=(beside, beside), textcoords="offset points",
+                color=look.colour, fontsize=6.5, ha=align, va="center",
+            )  # fmt: skip
+    ax.set(xlabel=Y_LABELS["kl_nats"], ylabel=Y_LABELS["win_rate"])
+    _say_if_one_seed(ax, record, 0.02)
+
+
+def against_n(ax: Axes, record: Record, y: str = "win_rate") -> None:
+    """Draw the final ``y`` against N: one line per algorithm through the means, seeds as dots."""
+    final = record.final
+    looks = style.looks(final["algorithm"])
+    style.log2_axis(ax, final["n"])
+    labels = []
+    for i, (name, look) in enumerate(looks.items()):
+        runs = final[final["algorithm"] == name]
+        beside = 2 ** (0.12 * (i - (len(looks) - 1) / 2))  # algorithms side by side at each N
+        means = runs.groupby("n")[y].mean()
+        ax.plot(means.index * beside, means, color=look.colour, lw=1.0)
+        for n in means.index:
+            _cell(ax, n * beside, runs[runs["n"] == n], y, look)
+        labels.append((means.iloc[-1], look.label, look.colour))
+    if y == "win_rate":
+        _sft_level(ax, record, 0.02, "left")
+    ax.set_ylabel(Y_LABELS[y])
+    style.end_labels(ax, final["n"].max() * 2**0.2, labels)
+    _say_if_one_seed(ax, record, 0.02)
+
+
+def tolerance_bars(ax: Axes, record: Record) -> None:
+    """Draw off-policy tolerance (OPT) per algorithm with its interval, best on top, and N80."""
+    grid = sorted(set(record.final["n"]))
+    found = {}
+    for name in style.looks(record.final["algorithm"]):
+        wins = record.by_n(name, grid)
+        sft = record.by_n(name, grid, "sft_win_rate")[grid[0]]
+        found[name] = stats.tolerance(wins, sft, grid)
+    order = sorted(found, key=lambda name: _height(found[name]), reverse=True)
+    looks = style.looks(found)
+    for row, name in enumerate(order):
+        opt = found[name].opt
+        if opt is None:
+            ax.text(0.02, row, f"undefined:\n{found[name].reason}", va="center", fontsize=6.5,
+                    color=style.GREY)  # fmt: skip
+            continue
+        ax.barh(row, opt.estimate, color=looks[name].colour, height=0.55, alpha=0.85)
+        ax.errorbar(opt.estimate, row, xerr=_bar(opt), color=style.BLACK, lw=1.0)
+        ax.annotate(f"{opt.estimate:.2f}", (max(opt.hi, 0), row), xytext=(3, 0),
+                    textcoords="offset points", va="center", fontsize=6.5)  # fmt: skip
+    ax.set_yticks(range(len(order)), [f"{looks[n].label}\n{_n80(found[n])}".strip() for n in order])
+    ax.set_ylim(len(order) - 0.4, -0.6)
+    ax.set_xlim(right=max(1.25, ax.get_xlim()[1] * 1.15))
+    ax.grid(visible=False)
+    ax.set_xlabel(f"OPT, N = 1 to {grid[-1]}")
+
+
+def _height(tolerance: Tolerance) -> float:
+    return -math.inf if tolerance.opt is None else tolerance.opt.estimate
+
+
+def _n80(tolerance: Tolerance) -> str:
+    if tolerance.opt is None:
+        return ""
+    return f"N80 {'>' if tolerance.n80_censored else '='} {tolerance.n80:.0f}"
+
+
+def _final_points(ax: Axes, runs: pd.DataFrame, colour: str, marker: str) -> None:
+    """Draw one cell's final policies in the KL plane: seeds as dots, mean with two intervals."""
+    sound, lost = runs[runs["status"] != "diverged"], runs[runs["status"] == "diverged"]
+    ax.plot(sound["kl_nats"], sound["win_rate"], ".", color=colour, **SEED_DOT)
+    ax.plot([0.0] * len(lost), lost["win_rate"], "x", color=colour, ms=5)
+    if len(sound):
+        x, y = stats.t_interval(sound["kl_nats"]), stats.win_rate_interval(sound["win_rate"])
+        ax.errorbar(x.estimate, y.estimate, xerr=_bar(x), yerr=_bar(y), fmt=marker, color=colour,
+                    **MEAN_POINT)  # fmt: skip
+
+
+def _cell(ax: Axes, x: float, cell: pd.DataFrame, y: str, look: style.Look) -> None:
+    """Draw one cell at ``x``: seeds as dots, diverged ones as crosses, mean with interval."""
+    for marker, dot, runs in (
+        (".", SEED_DOT, cell[cell["status"] != "diverged"]),
+        ("x", {"ms": 5}, cell[cell["status"] == "diverged"]),
+    ):
+        ax.plot([x] * len(runs), runs[y], marker, color=look.colour, **dot)
+    mean = interval_of(y)(cell[y].dropna())
+    ax.errorbar(x, mean.estimate, yerr=_bar(mean), fmt=look.marker, color=look.colour, **MEAN_POINT)
+
+
+def _bar(interval: Interval) -> list[list[float]] | None:
+    if interval.n < 2:
+        return None
+    sides = interval.estimate - interval.lo, interval.hi - interval.estimate
+    return [[max(0.0, side)] for side in sides]  # equal seeds leave a rounding error
+
+
+def _sft_level(ax: Axes, record: Record, x: float, align: str) -> None:
+    level = float(record.final["sft_win_rate"].mean())
+    ax.axhline(level, color=style.GREY, lw=0.8, ls="--", zorder=1)
+    ax.annotate("SFT", (x, level), xycoords=("axes fraction", "data"), xytext=(0, 2),
+                textcoords="offset points", ha=align, color=style.GREY, fontsize=6.5)  # fmt: skip
+
+
+def _say_if_one_seed(ax: Axes, record: Record, y: float = 0.94) -> None:
+    if record.final["seed"].nunique() == 1:
+        ax.text(0.02, y, "1 seed", transform=ax.transAxes, color=style.GREY, fontsize=6.5)

@@ -1,0 +1,179 @@
+"""How figures look: sizes, fonts, one colour and marker per algorithm, provenance, saving."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from bench.errors import UserError
+
+ONE_COLUMN, TWO_COLUMNS = 3.5, 7.0  # inches
+GREY = "#777777"
+
+# Okabe and Ito's colours, which remain distinct under the common colour-vision deficiencies.
+BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, BLACK = "#E69F00", "#56B4E9", "#000000"
+
+RC: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that files are the same everywhere
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "async-rlhf-bench",
+    "text.usetex": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What an algorithm is called and looks like in every figure."""
+
+    label: str
+    colour: str
+    marker: str
+
+
+LOOKS = {
+    "ppo": Look("PPO", BLUE, "o"),
+    "rloo": Look("RLOO", VERMILLION, "s"),
+    "online_dpo": Look("Online DPO", GREEN, "^"),
+    "best_of_2": Look("Best-of-2", PURPLE, "D"),
+    "rloo_vanilla": Look("RLOO (vanilla)", ORANGE, "v"),
+    "copg": Look("CoPG", SKY, "P"),
+    "online_ipo": Look("Online IPO", BLACK, "<"),
+}
+FREE_MARKERS = ">hpd*8H"  # none of the above, and no cross: that is a diverged run
+FREE_COLOURS = (BLACK, SKY, ORANGE, PURPLE, GREEN)
+
+
+def looks(algorithms: Iterable[str]) -> dict[str, Look]:
+    """Return the look of each algorithm: those in ``LOOKS`` first, then the others by name.
+
+    The others get a marker that none in ``LOOKS`` has, so that a new algorithm is told apart.
+    """
+    names = set(algorithms)
+    found = {name: look for name, look in LOOKS.items() if name in names}
+    free = product(FREE_MARKERS, FREE_COLOURS)
+    for name in sorted(names - set(LOOKS)):
+        marker, colour = next(free)
+        found[name] = Look(name.replace("_", " "), colour, marker)
+    return found
+
+
+def n_colours(n: Iterable[int]) -> dict[int, str]:
+    """Return a colour per N, from dark to light, without the pale end of viridis."""
+    values = sorted(set(n))
+    shades = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(values)))
+    return {int(value): to_hex(shade) for value, shade in zip(values, shades, strict=True)}
+
+
+def subplots(
+    columns: int,
+    width: float = TWO_COLUMNS,
+    height: float = 2.6,
+    ratios: Sequence[float] = (),
+    rows: int = 1,
+    *,
+    sharex: bool = False,
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure of panels, row by row, in inches, and apply the style from here on."""
+    mpl.rcParams.update(RC)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(
+        rows, columns, squeeze=False, sharex=sharex, width_ratios=list(ratios) or None
+    )
+    return figure, list(axes.flat)
+
+
+def log2_axis(ax: Axes, n: Iterable[int]) -> None:
+    """Make the x axis one of N, in doublings."""
+    values = sorted(set(n))
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(values, [str(value) for value in values])
+    ax.minorticks_off()
+    ax.set_xlabel("N (mini-batches per round)")
+
+
+def end_labels(ax: Axes, x: float, labels: Sequence[tuple[float, str, str]]) -> None:
+    """Write (y, text, colour) at the right of ``x``, moved apart so that none overlap.
+
+    Call it last: it reads the limits of the y axis.
+    """
+    low, high = ax.get_ylim()
+    gap = 0.075 * (high - low)
+    at = -np.inf
+    for y, text, colour in sorted(labels):
+        at = max(y, at + gap)
+        ax.annotate(
+            text, (x, at), xytext=(6, 0), textcoords="offset points", color=colour, va="center",
+            fontsize=7, annotation_clip=False,
+        )  # fmt: skip
+
+
+def footer(figure: Figure, runs: pd.DataFrame) -> None:
+    """Write in grey where the runs come from: seeds, preset, model, git revision, hardware."""
+    seeds = runs["seed"].nunique()
+    origin(figure, runs, f"{seeds} seed{'s' * (seeds != 1)}", ("preset", "model"))
+
+
+def origin(
+    figure: Figure, rows: pd.DataFrame, first: str, columns: Sequence[str] = ("preset",)
+) -> None:
+    """Write in grey ``first``, what some columns say, git revision and hardware of rows."""
+    dirty = rows["git_dirty"].map({True: "+", False: ""})
+    cores = rows["host_cpu"] + ", " + rows["cores"].astype(str) + " cores"
+    hardware = cores.where(rows["device"] == "cpu", rows["device"])
+    parts = [
+        first,
+        *(f"{column} {_one_of(rows[column], f'{column}s')}" for column in columns),
+        "git " + _one_of(rows["git_revision"].str[:7] + dirty, "revisions"),
+        _one_of(hardware, "machines"),
+    ]
+    figure.supxlabel(" · ".join(parts), x=0.01, ha="left", fontsize=6, color=GREY)
+
+
+def _one_of(values: pd.Series[str], plural: str) -> str:
+    different = sorted(set(values))
+    return different[0] if len(different) == 1 else f"{len(different)} {plural}"
+
+
+def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
+    """Write ``stem``.png and ``stem``.svg, the same bytes for the same figure.
+
+    Raises:
+        UserError: the directory cannot be written.
+    """
+    png, svg = stem.with_suffix(".png"), stem.with_suffix(".svg")
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        with mpl.rc_context(RC):
+            figure.savefig(png, dpi=220, metadata={"Software": None})
+            figure.savefig(svg, metadata={"Date": None, "Creator": None})
+    except OSError as error:
+        raise UserError(f"{stem.parent}: figures cannot be written: {error.strerror}") from error
+    return png, svg

@@ -1,0 +1,150 @@
+"""Panels of timed runs: where the wall-clock went. Every seed is drawn, as in ``panels``."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+
+from plots.analysis import overlap, stats
+from plots.analysis.frames import Record
+from plots.drawing import style
+from plots.drawing.panels import MEAN_POINT, SEED_DOT, Y_LABELS
+
+LABELS = {
+    "split": "synchronous, split cores",
+    "whole": "synchronous, the whole machine",
+    "overlapped": "asynchronous, split cores",
+}
+SHORT = {"split": "sync,\nsplit", "whole": "sync,\nwhole", "overlapped": "async"}
+COLOURS = {"split": style.BLUE, "whole": style.SKY, "overlapped": style.VERMILLION}
+PHASES = {
+    "generate": style.ORANGE,
+    "load": style.PURPLE,
+    "wait": "#D9D9D9",
+    "score": style.SKY,
+    "learn": style.BLUE,
+    "publish": style.GREEN,
+}
+ROW_HEIGHT = 0.62
+
+
+def win_rate_over_time(ax: Axes, record: Record) -> None:
+    """Draw gold win rate against training time: seeds thin, per arm the mean of both bold."""
+    for arm, colour in COLOURS.items():
+        runs = record.curves[record.curves["timed"] == arm]
+        for _, run in runs.groupby("run_id"):
+            ax.plot(run["wall_s"], run["win_rate"], color=colour, lw=0.4, alpha=0.5)
+        mean = runs.groupby("step")[["wall_s", "win_rate"]].mean()
+        ax.plot(mean["wall_s"], mean["win_rate"], color=colour, lw=1.4)
+        end = mean.iloc[-1]
+        ax.plot(end["wall_s"], end["win_rate"], "o", color=colour, ms=3.5)
+    handles = [Patch(color=c, label=SHORT[a].replace("\n", " ")) for a, c in COLOURS.items()]
+    ax.legend(handles=handles, loc="lower right", handlelength=1.0)
+    ax.set(xlabel="training time (s), evaluation left out", ylabel=Y_LABELS["win_rate"])
+    ax.set_xlim(left=0)
+
+
+def final_by_arm(ax: Axes, record: Record, margin: float) -> None:
+    """Draw final win rates by arm; a band shows what counts as equal to the synchronous run."""
+    for x, (arm, colour) in enumerate(COLOURS.items()):
+        wins = record.final[record.final["timed"] == arm]["win_rate"]
+        mean = stats.win_rate_interval(wins)
+        ax.plot([x - 0.16] * len(wins), wins, ".", color=colour, **SEED_DOT)
+        sides = None
+        if mean.n > 1:
+            sides = [[max(0.0, mean.estimate - mean.lo)], [max(0.0, mean.hi - mean.estimate)]]
+        ax.errorbar(x, mean.estimate, yerr=sides, fmt="o", color=colour, **MEAN_POINT)
+        if arm == "split":
+            low, high = mean.estimate - margin, mean.estimate + margin
+            ax.axhspan(low, high, color="#EFEFEF", zorder=0, lw=0)
+            ax.annotate(
+                f"equal within {margin:g}", (0.98, high), xycoords=("axes fraction", "data"),
+                xytext=(0, 2), textcoords="offset points", ha="right", color=style.GREY,
+                fontsize=6.5,
+            )  # fmt: skip
+            ax.set_ylim(low - 1.5 * margin, high + 1.5 * margin)
+    ax.set_xticks(range(len(SHORT)), list(SHORT.values()))
+    ax.set_xlim(-0.6, len(SHORT) - 0.4)
+    ax.set_ylabel(f"final {Y_LABELS['win_rate']}")
+
+
+def update_bars(ax: Axes, table: pd.DataFrame) -> None:
+    """Draw the mean time per update by arm, stacked by phase, and the ideal as a line.
+
+    Args:
+        ax: where.
+        table: of ``overlap.arms``.
+    """
+    gains = overlap.gains(table)
+    arms = list(COLOURS)
+    for row, arm in enumerate(arms):
+        times = pd.DataFrame(table[arm]).mean() * 1e3
+        # While the two take turns, the wait is the engine's generation and the way there and back.
+        generated = min(times["generate_s"], times["wait_s"]) if arm != "overlapped" else 0.0
+        parts = {
+            "generate": generated,
+            "wait": times["wait_s"] - generated,
+            "score": times["score_s"],
+            "learn": times["learn_s"],
+            "publish": times["publish_s"],
+        }
+        left = 0.0
+        for phase, width in parts.items():
+            ax.barh(row, width, left=left, height=ROW_HEIGHT, color=PHASES[phase], lw=0)
+            left += width
+        total = table[arm]["update_s"] * 1e3
+        ax.plot(total, [row] * len(total), ".", color=style.BLACK, **{**SEED_DOT, "alpha": 0.8})
+        rate = table["split"]["update_s"] / table[arm]["update_s"]
+        text = f"{total.mean():.0f} ms" + (f"\n{rate.mean():.2f}x" if arm != "split" else "")
+        ax.annotate(text, (total.max(), row), xytext=(4, 0), textcoords="offset points",
+                    va="center", fontsize=6.5, zorder=4,
+                    bbox={"fc": "white", "ec": "none", "pad": 0.6})  # fmt: skip
+    ideal = gains["ideal_s"].mean() * 1e3
+    ax.axvline(ideal, color=style.BLACK, lw=0.9, ls="--")
+    ax.annotate(f"ideal {gains['ideal'].mean():.2f}x", (ideal, -0.5), xytext=(3, 0),
+                textcoords="offset points", va="bottom", fontsize=6.5)  # fmt: skip
+    ax.set_yticks(range(len(arms)), [SHORT[arm] for arm in arms])
+    ax.set_ylim(len(arms) - 0.4, -0.8)
+    ax.set_xlim(0, 1.8 * max(table[arm]["update_s"].mean() for arm in arms) * 1e3)
+    ax.grid(visible=False)
+    ax.set_xlabel("median time per update (ms)")
+
+
+def gantt(ax: Axes, spans: pd.DataFrame, first: int, last: int) -> None:
+    """Draw what learner and engine of one run did during updates ``first`` to ``last``.
+
+    Bars carry the batch they serve. ``spans`` are of one run.
+    """
+    start, end = overlap.window(spans, first, last)
+    ax.set_xlim(0, max(1e3 * (end - start), ax.get_xlim()[1]))  # panels may share the axis
+    shares = overlap.busy(spans, first, last).set_index("process")["busy"]
+    processes = [name for name in ("engine", "learner") if name in shares]
+    offset = 0.5 if len(processes) == 1 else 0.0
+    wide = 0.02 * ax.get_xlim()[1]  # enough for a number
+    inside = spans[(spans["end_s"] > start) & (spans["start_s"] < end)]
+    for row, process in enumerate(processes):
+        y = row + offset
+        own = inside[inside["process"] == process]
+        lefts = 1e3 * (own["start_s"].clip(lower=start) - start)
+        rights = 1e3 * (own["end_s"].clip(upper=end) - start)
+        for name, step, left, right in zip(own["name"], own["step"], lefts, rights, strict=True):
+            width = right - left
+            colour = PHASES.get(name, style.GREY)
+            ax.barh(y, width, left=left, height=ROW_HEIGHT, color=colour, lw=0.3, ec="white")
+            if name in ("generate", "learn") and width > wide:
+                ax.text(left + width / 2, y, str(step), ha="center", va="center",
+                        color="white", fontsize=6.5, fontweight="bold")  # fmt: skip
+    labels = [f"{name}\n{100 * shares[name]:.0f}% busy" for name in processes]
+    ax.set_yticks([row + offset for row in range(len(processes))], labels)
+    ax.set_ylim(1.5, -0.5)
+    ax.grid(visible=False)
+
+
+def phase_key(ax: Axes, *, above: bool = True) -> None:
+    """Name the colours of the phases, in a line above the panel or in its lower right corner."""
+    shown = {name: colour for name, colour in PHASES.items() if above or name != "load"}
+    handles = [Patch(color=colour, label=name) for name, colour in shown.items()]
+    place = {"bbox_to_anchor": (1.0, 1.0), "ncols": len(PHASES)} if above else {}
+    ax.legend(handles=handles, loc="lower right", handlelength=0.8, columnspacing=1.0,
+              borderaxespad=0.1, **place)  # fmt: skip

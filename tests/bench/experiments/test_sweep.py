@@ -1,0 +1,236 @@
+import signal
+import subprocess
+import sys
+import time
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from bench.errors import UserError
+from bench.experiments.sweep import SweepError, locked, sweep
+from bench.records import store
+from tests.bench import fakes
+from tests.bench.fakes import FakeExecute, config
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(results_dir, configs, *, workers=2, console=None):
+    return sweep(
+        configs,
+        fakes.MODELS,
+        results_dir=results_dir,
+        preset="smoke",
+        workers=workers,
+        console=console or Console(file=StringIO()),
+        execute=FakeExecute(results_dir),
+    )
+
+
+def executed(results_dir):
+    """Return how often each run was begun."""
+    names = [path.name.rpartition("-")[0] for path in (results_dir / "executed").iterdir()]
+    return {name: names.count(name) for name in names}
+
+
+def tables(results_dir):
+    """Return all tables without times."""
+    frames = {table: store.read(results_dir, table) for table in store.SCHEMAS}
+    timed = ("wall_s", "wait_s", "generate_s", "score_s", "learn_s", "publish_s", "evaluate_s",
+             "start_s", "end_s")  # fmt: skip
+    return {
+        table: frame.drop(columns=[*timed, "started_utc"], errors="ignore")
+        for table, frame in frames.items()
+    }
+
+
+def assert_same(left, right):
+    for table, frame in tables(left).items():
+        pd.testing.assert_frame_equal(frame, tables(right)[table])
+
+
+def test_sweep_does_each_run_once_and_only_what_is_missing(tmp_path):
+    first = run(tmp_path, [config(seed=0), config(n=2, seed=0), config(seed=0)])
+    assert first == [config(seed=0).run_id("0123456789ab"), config(n=2).run_id("0123456789ab")]
+    both = run(tmp_path, [config(seed=0), config(seed=1)])
+    assert store.read(tmp_path, "runs")["run_id"].tolist() == sorted({*first, *both})
+    assert executed(tmp_path) == dict.fromkeys({*first, *both}, 1)
+
+
+def test_sweep_tables_do_not_depend_on_order_or_workers(tmp_path):
+    cells = [config(n=n, seed=seed) for n in (1, 2, 4) for seed in (0, 1)]
+    run(tmp_path / "a", cells, workers=3)
+    run(tmp_path / "b", cells[::-1], workers=1)
+    assert_same(tmp_path / "a", tmp_path / "b")
+
+
+def test_sweep_goes_on_past_a_failing_cell_and_names_it(tmp_path):
+    cells = [config("raises"), config(seed=0), config(seed=1)]
+    run_id = cells[0].run_id("0123456789ab")
+    with pytest.raises(SweepError) as raised:
+        run(tmp_path, cells)
+    log = tmp_path / "logs" / f"{run_id}.log"
+    assert str(raised.value) == (
+        "1 of 3 cells failed, the others are done; first: fake raises reuse(1) seed 0: "
+        f"RuntimeError: the loss has no opinion ({log})"
+    )
+    assert "Traceback" in log.read_text()
+    assert store.read(tmp_path, "runs")["algorithm"].tolist() == ["rloo", "rloo"]
+
+
+def test_sweep_records_a_diverged_run_and_goes_on(tmp_path):
+    run(tmp_path, [config("diverges"), config()])
+    runs = store.read(tmp_path, "runs").set_index("algorithm")
+    assert runs["status"].to_dict() == {"diverges": "diverged", "rloo": "completed"}
+    assert runs["diverged_at"]["diverges"] == 2
+
+
+def test_sweep_repeats_a_cell_whose_process_was_killed(tmp_path):
+    run(tmp_path, [config("killed_once"), config()])
+    assert sorted(store.read(tmp_path, "runs")["algorithm"]) == ["killed_once", "rloo"]
+    assert executed(tmp_path)[config("killed_once").run_id("0123456789ab")] == 2
+
+
+def test_sweep_gives_up_on_a_cell_killed_twice_and_keeps_the_others(tmp_path):
+    with pytest.raises(SweepError) as raised:
+        run(tmp_path, [config("killed", n=4), config(seed=0), config(seed=1)])
+    assert str(raised.value) == (
+        "1 of 3 cells failed, the others are done; first: fake killed reuse(4) seed 0: "
+        "its process was killed by SIGKILL 2 times (out of memory? use fewer --workers)"
+    )
+    assert store.read(tmp_path, "runs")["algorithm"].tolist() == ["rloo", "rloo"]
+
+
+def test_sweep_stops_at_what_is_not_possible(tmp_path):
+    with pytest.raises(UserError, match=r"^algorithm 'refused': allowed are none$"):
+        run(tmp_path, [config("refused"), *(config(seed=s) for s in range(5))], workers=1)
+    assert executed(tmp_path) == {config("refused").run_id("0123456789ab"): 1}
+
+
+def test_sweep_stops_at_a_full_disk(tmp_path):
+    with pytest.raises(UserError) as raised:
+        run(tmp_path, [config("full"), config()], workers=1)
+    assert str(raised.value) == (
+        f"no space left in {tmp_path} or the temporary directory; finished runs are safe, "
+        "free some space and give the same command again"
+    )
+
+
+def test_sweep_reports_a_failing_cell_whose_log_cannot_be_written(tmp_path):
+    run_id = config("raises").run_id("0123456789ab")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / f"{run_id}.log").symlink_to("/dev/full")
+    with pytest.raises(SweepError, match="RuntimeError: the loss has no opinion"):
+        run(tmp_path, [config("raises")])
+    assert executed(tmp_path) == {run_id: 1}
+
+
+def test_sweep_repeats_a_damaged_run_with_a_warning(tmp_path):
+    (run_id,) = run(tmp_path, [config()])
+    path = tmp_path / "steps" / f"{run_id}.parquet"
+    before = tables(tmp_path)["steps"]
+    path.write_bytes(path.read_bytes()[:50])
+    console = Console(file=StringIO(), width=40)
+    run(tmp_path, [config()], console=console)
+    assert (
+        console.file.getvalue().splitlines()[0]
+        == f"warning: {path} is missing or damaged: its run is repeated"
+    )
+    pd.testing.assert_frame_equal(tables(tmp_path)["steps"], before)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from bench.experiments.sweep import sweep
+from tests.bench.fakes import MODELS, FakeExecute, config
+
+results_dir = Path(sys.argv[1])
+cells = [config(n=n, seed=seed) for n in (1, 2, 4) for seed in (0, 1)]
+sweep(cells, MODELS, results_dir=results_dir, preset="smoke", workers=2,
+      console=Console(width=120), execute=FakeExecute(results_dir, float(sys.argv[2])))
+"""
+
+
+def start(results_dir, update_s):
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(results_dir), str(update_s)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def children(pid):
+    """Return the ids of a process's living children and of theirs."""
+    found, parents = [], {pid}
+    for path in sorted(Path("/proc").glob("[0-9]*"), key=lambda p: int(p.name)):
+        try:
+            state, parent = (path / "stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if int(parent) in parents and state != "Z":
+            parents.add(int(path.name))
+            found.append(int(path.name))
+    return found
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition, timeout_s=240.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
+def test_a_killed_sweep_leaves_no_process_and_continues_to_the_same_tables(tmp_path):
+    run(tmp_path / "whole", [config(n=n, seed=seed) for n in (1, 2, 4) for seed in (0, 1)])
+
+    process = start(tmp_path / "killed", update_s=0.1)
+    wait_until(lambda: len(list((tmp_path / "killed").glob("runs/*.parquet"))) >= 2)
+    workers = children(process.pid)
+    assert len(workers) >= 2
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    wait_until(lambda: not any(alive(pid) for pid in workers), timeout_s=20.0)
+    done = len(list((tmp_path / "killed").glob("runs/*.parquet")))
+    assert 2 <= done < 6
+
+    again = start(tmp_path / "killed", update_s=0.0)
+    output, errors = again.communicate(timeout=240)
+    assert (again.returncode, errors) == (0, "")
+    assert output.splitlines()[0] == f"{done} of 6 cells are already done"
+    assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
+def test_workers_die_with_their_parent_in_the_middle_of_an_update(tmp_path):
+    process = start(tmp_path, update_s=600.0)
+    wait_until(lambda: len(list(tmp_path.glob("executed/*"))) == 2)
+    workers = children(process.pid)
+    process.kill()
+    wait_until(lambda: not any(alive(pid) for pid in workers), timeout_s=20.0)
+    process.communicate()
+
+
+def test_locked_refuses_a_second_sweep_in_the_same_directory(tmp_path):
+    with locked(tmp_path):
+        with pytest.raises(UserError) as raised, locked(tmp_path):
+            pass
+        assert str(raised.value) == (
+            f"another sweep is running in {tmp_path}; wait for it or choose another --out"
+        )
+    with locked(tmp_path):
+        pass

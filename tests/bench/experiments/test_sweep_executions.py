@@ -1,0 +1,62 @@
+"""How a sweep carries out its runs: which alone, which resumable."""
+
+from io import StringIO
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from bench.experiments import arms as timing
+from bench.experiments import sweep
+from bench.processes.pool import Job
+from bench.records import store
+from tests.bench import fakes
+
+
+def test_timed_runs_come_last_and_one_at_a_time(tmp_path):
+    update_s = 0.03
+    timed = [timing.arm(fakes.config(seed=seed), "whole") for seed in (0, 1, 2)]
+    untimed = [fakes.config(seed=seed) for seed in (0, 1, 2)]
+    ids = sweep.sweep(
+        [*timed, *untimed],
+        fakes.MODELS,
+        results_dir=tmp_path,
+        preset="smoke",
+        workers=3,
+        console=Console(file=StringIO()),
+        execute=fakes.FakeExecute(tmp_path, update_s),
+    )
+    begun_ns = {}
+    for path in (tmp_path / "executed").iterdir():
+        run_id, _, at = path.name.rpartition("-")
+        begun_ns[run_id] = int(at)
+    assert sorted(begun_ns) == sorted(ids)
+    alone, together = ([begun_ns[one] for one in part] for part in (ids[:3], ids[3:]))
+    run_s = timed[0].updates * update_s
+    assert min(alone) - max(together) >= 1e9 * run_s
+    first, second, third = sorted(alone)
+    assert min(second - first, third - second) >= 1e9 * run_s
+
+
+@pytest.mark.parametrize("arm", [None, "whole"])
+def test_an_interrupted_run_is_resumed_unless_it_is_timed(tmp_path, monkeypatch, arm):
+    config = fakes.config()
+    if arm is not None:
+        config = timing.arm(config, arm)
+    given = []
+
+    def train(config, _models, _on_progress, execution):
+        given.append(execution)
+        return fakes.result(config)
+
+    monkeypatch.setattr("bench.loop.train", train)
+    (models,) = fakes.MODELS.values()
+    job = Job("label", "log", "group", config.updates, sweep.Cell(config, models))
+    sweep._train_and_store(tmp_path, job, lambda *_: None, preset="smoke", origin=fakes.PROVENANCE)
+    (execution,) = given
+    assert execution.checkpoint_dir == (tmp_path / "unfinished" if arm is None else None)
+    row = store.read(tmp_path, "runs").iloc[0]
+    expected = None if arm is None else timing.available_cores()
+    assert row["threads"] == (expected or 1)
+    assert row["source"] == "inline"
+    assert row["timed"] == arm if arm else pd.isna(row["timed"])

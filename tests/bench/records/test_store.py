@@ -1,0 +1,197 @@
+import os
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bench.errors import UserError
+from bench.records import merge as record
+from bench.records import store
+from tests.bench import fakes
+
+
+def test_write_run_stores_every_table_under_the_run_id(tmp_path):
+    run = fakes.config(n=2, seed=3)
+    run_id = fakes.write(tmp_path, run)
+    assert run_id == run.run_id("0123456789ab")
+    assert run_id.endswith("-s3")
+    row = store.read(tmp_path, "runs").iloc[0]
+    assert (row["schedule"], row["schedule_kind"], row["n"]) == ("reuse(2)", "reuse", 2)
+    assert (row["status"], row["seed"], row["schema_version"]) == ("completed", 3, 2)
+    assert row["git_revision"] == "f" * 40
+    steps = store.read(tmp_path, "steps")
+    assert steps["staleness"].tolist() == [0, 1, 0, 1]  # reuse(2): i - i // 2 * 2
+    assert steps["metrics"][1] == {"clip_fraction": fakes.number((run.config_hash(), 3), "c", 1)}
+    assert store.read(tmp_path, "evals")["step"].tolist() == [0, 2, 4]
+    assert store.read(tmp_path, "samples")["completion"].tolist() == ["a completion"]
+
+
+def test_write_run_keeps_what_a_diverged_run_measured(tmp_path):
+    fakes.write(tmp_path, fakes.config(), "diverged")
+    row = store.read(tmp_path, "runs").iloc[0]
+    assert (row["status"], row["diverged_at"]) == ("diverged", 2)
+
+
+def test_write_run_writes_the_runs_row_last(tmp_path):
+    # A folder where the samples file should be: steps and evals are written, then it fails.
+    run = fakes.config()
+    (tmp_path / "samples" / f"{run.run_id('0123456789ab')}.parquet").mkdir(parents=True)
+    with pytest.raises(UserError, match="cannot write"):
+        fakes.write(tmp_path, run)
+    assert not store.has_runs(tmp_path)
+    assert len(list((tmp_path / "steps").iterdir())) == 1
+
+
+def test_write_table_refuses_a_row_of_another_shape(tmp_path):
+    with pytest.raises(pa.ArrowInvalid):
+        store.write_table(tmp_path / "evals" / "a.parquet", "evals", [{"step": "four"}])
+
+
+def test_write_reports_a_full_disk_and_leaves_nothing(tmp_path):
+    # /dev/full answers every write with ENOSPC; the temporary file is made to lead there.
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / ".a.parquet.tmp").symlink_to("/dev/full")
+    with pytest.raises(UserError) as raised:
+        store.write_table(tmp_path / "runs" / "a.parquet", "runs", [])
+    assert str(raised.value) == (
+        f"no space left to write {tmp_path}/runs/a.parquet; finished runs are safe, "
+        "free some space and give the same command again"
+    )
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_read_orders_by_run_id_and_leaves_out_runs_without_a_runs_row(tmp_path):
+    ids = [fakes.write(tmp_path, fakes.config(seed=seed)) for seed in (2, 0, 1)]
+    (tmp_path / "runs" / f"{ids[1]}.parquet").unlink()
+    assert store.read(tmp_path, "runs")["seed"].tolist() == [1, 2]
+    assert store.read(tmp_path, "evals")["run_id"].unique().tolist() == sorted([ids[2], ids[0]])
+    assert store.read(tmp_path, "evals", [ids[0], "unknown"])["run_id"].unique() == [ids[0]]
+
+
+def test_read_takes_a_record_of_one_file_per_table(tmp_path):
+    ids = [fakes.write(tmp_path / "user", fakes.config(seed=seed)) for seed in (1, 0)]
+    assert record.record(tmp_path / "user", tmp_path / "record") == 2
+    assert sorted(p.name for p in (tmp_path / "record").iterdir()) == [
+        "evals.parquet", "runs.parquet", "samples.parquet", "spans.parquet", "steps.parquet",
+    ]  # fmt: skip
+    for table in store.SCHEMAS:
+        pd.testing.assert_frame_equal(
+            store.read(tmp_path / "record", table), store.read(tmp_path / "user", table)
+        )
+        pd.testing.assert_frame_equal(
+            store.read(tmp_path / "record", table, ids[:1]),
+            store.read(tmp_path / "user", table, ids[:1]),
+        )
+
+
+def test_record_replaces_what_it_has_and_keeps_the_rest(tmp_path):
+    fakes.write(tmp_path / "a", fakes.config(seed=0))
+    fakes.write(tmp_path / "a", fakes.config(seed=1))
+    fakes.write(tmp_path / "b", fakes.config(seed=1), git_revision="e" * 40)
+    record.record(tmp_path / "a", tmp_path / "record")
+    assert record.record(tmp_path / "b", tmp_path / "record") == 2
+    runs = store.read(tmp_path / "record", "runs")
+    assert runs["git_revision"].str[0].tolist() == ["f", "e"]
+    assert len(store.read(tmp_path / "record", "evals")) == 6
+
+
+def test_record_refuses_runs_of_uncommitted_code(tmp_path, capsys):
+    run_id = fakes.write(tmp_path / "a", fakes.config(), git_dirty=True)
+    assert record.main([str(tmp_path / "a"), str(tmp_path / "record")]) == 2
+    assert capsys.readouterr().err == (
+        f"error: 1 of 1 runs in {tmp_path}/a were made with uncommitted code (first: "
+        f"{run_id}); commit and repeat them, or give --allow-dirty\n"
+    )
+    assert not (tmp_path / "record").exists()
+    assert record.main([str(tmp_path / "a"), str(tmp_path / "record"), "--allow-dirty"]) == 0
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def corrupt(path: Path) -> None:
+    """Flip one byte of the first page; the footer stays intact."""
+    data = bytearray(path.read_bytes())
+    data[40] ^= 0xFF
+    path.write_bytes(bytes(data))
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def other_version(path: Path) -> None:
+    table = pq.ParquetFile(path).read()
+    pq.write_table(table.replace_schema_metadata({b"schema_version": b"0"}), path)
+
+
+@pytest.mark.parametrize("damage", [truncate, corrupt, empty])
+def test_a_damaged_run_is_named_by_read_and_repeated_by_a_sweep(tmp_path, damage):
+    run_id = fakes.write(tmp_path, fakes.config())
+    path = tmp_path / "evals" / f"{run_id}.parquet"
+    damage(path)
+    with pytest.raises(UserError) as raised:
+        store.read(tmp_path, "evals")
+    assert str(raised.value) == (
+        f"{path} is a truncated or damaged Parquet file: delete it and the run is repeated"
+    )
+    assert store.incomplete(tmp_path, [run_id]) == (
+        [run_id],
+        [f"{path} is missing or damaged: its run is repeated"],
+    )
+
+
+def test_a_damaged_record_is_to_be_restored(tmp_path):
+    fakes.write(tmp_path / "a", fakes.config())
+    record.record(tmp_path / "a", tmp_path / "record")
+    truncate(tmp_path / "record" / "runs.parquet")
+    with pytest.raises(UserError, match="damaged Parquet file: restore it from version control"):
+        store.read(tmp_path / "record", "runs")
+
+
+def test_another_schema_version_stops_reading_and_sweeping(tmp_path):
+    run_id = fakes.write(tmp_path, fakes.config())
+    path = tmp_path / "runs" / f"{run_id}.parquet"
+    other_version(path)
+    message = (
+        f"{path} was written by schema version 0, this suite reads version 2: "
+        "move it away, or rebuild the results with --fresh"
+    )
+    for stopped in (
+        lambda: store.read(tmp_path, "runs"),
+        lambda: store.incomplete(tmp_path, [run_id]),
+    ):
+        with pytest.raises(UserError) as raised:
+            stopped()
+        assert str(raised.value) == message
+
+
+def test_incomplete_lists_what_was_never_done(tmp_path):
+    run_id = fakes.write(tmp_path, fakes.config())
+    assert store.incomplete(tmp_path, [run_id, "other"]) == (["other"], [])
+
+
+def test_check_writable_refuses_a_directory_below_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError) as raised:
+        store.check_writable(tmp_path / "file" / "results")
+    assert str(raised.value) == (
+        f"results directory {tmp_path}/file/results is not writable: Not a directory; "
+        "choose another with --out"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_check_writable_refuses_a_read_only_directory(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="is not writable: Permission denied"):
+        store.check_writable(tmp_path)
+
+
+def test_read_says_where_there_are_no_results(tmp_path):
+    with pytest.raises(UserError) as raised:
+        store.read(tmp_path, "runs")
+    assert str(raised.value) == f"no results in {tmp_path}: neither runs/ nor runs.parquet"

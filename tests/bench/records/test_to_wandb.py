@@ -1,0 +1,46 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench.records import to_wandb
+from tests.bench import fakes
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_history_is_by_updates_done():
+    steps = pd.DataFrame(
+        {"run_id": "a", "step": [0, 1], "loss": [0.5, 0.25], "metrics": [{"kl": 0.1}, {}]}
+    )
+    evals = pd.DataFrame({"run_id": "a", "step": [0, 2], "win_rate": [0.5, 0.75],
+                          "kl_nats": [float("nan"), 2.0]})  # fmt: skip
+    assert to_wandb.history(steps, evals) == {
+        0: {"eval/win_rate": 0.5},
+        1: {"train/loss": 0.5, "train/kl": 0.1},
+        2: {"train/loss": 0.25, "eval/win_rate": 0.75, "eval/kl_nats": 2.0},
+    }
+
+
+def test_runs_are_written_under_their_own_ids_when_offline(tmp_path):
+    pytest.importorskip("wandb")
+    ids = [fakes.write(tmp_path / "results", fakes.config(seed=seed)) for seed in (0, 1)]
+    command = [sys.executable, "-m", "bench.records.to_wandb", str(tmp_path / "results")]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"2 runs of {tmp_path}/results are in project async-rlhf-bench" in done.stdout
+    written = [path.name for path in (tmp_path / "wandb").glob("offline-run-*")]
+    assert sorted(name.split("-", 3)[3] for name in written) == sorted(ids)
+
+
+def test_no_results_is_one_line(tmp_path, capsys):
+    assert to_wandb.main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: no results in {tmp_path}: neither runs/ nor runs.parquet\n"
+    )
