@@ -10,13 +10,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-import reproductions
 from bench import algorithms, hub
 from bench.experiments.presets import preset
 from bench.records import store
+from reproductions import options
+from reproductions import run as script
 from reproductions.fig_offpolicy_robustness import REPRODUCTION
 from reproductions.options import Options
-from reproductions.run import options
 from tests.bench import fakes
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +109,7 @@ def test_one_completion_per_prompt_for_a_pairwise_loss(tmp_path, monkeypatch, ca
     kept = tmp_path / "runs" / "a-s0.parquet"
     kept.parent.mkdir()
     kept.touch()
-    status = reproductions.main([REPRODUCTION], ["--fresh", "--out", str(tmp_path)])
+    status = script.main([REPRODUCTION], ["--fresh", "--out", str(tmp_path)])
     assert (status, *capsys.readouterr()) == (
         2,
         "",

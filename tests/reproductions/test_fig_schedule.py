@@ -2,8 +2,8 @@ import pytest
 
 from bench.experiments.presets import preset
 from plots.analysis.frames import Record
+from reproductions import fig_schedule
 from reproductions.options import Options
-from reproductions.run import fig_schedule
 from tests.plots import timed
 
 

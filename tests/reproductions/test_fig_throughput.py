@@ -5,14 +5,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import reproductions
 from bench.errors import UserError
 from bench.experiments.presets import preset
 from bench.throughput import table
 from plots.analysis import claims
+from reproductions import fig_throughput
+from reproductions import run as script
 from reproductions.fig_throughput import REPRODUCTION
 from reproductions.options import Options
-from reproductions.run import CLAIMS, fig_throughput
+from reproductions.run import CLAIMS
 from tests.bench.throughput import made
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ def write(place, rows=None):
 
 def test_replot_draws_the_table_says_which_targets_are_met_and_judges(results, capsys):
     write(results / "reference" / "tiny")
-    assert reproductions.main([REPRODUCTION], ["--replot"]) == 0
+    assert script.main([REPRODUCTION], ["--replot"]) == 0
     output = capsys.readouterr().out
     figure = results / "tiny" / "figures" / "fig_throughput"
     assert f"Data: {results}/reference/tiny\n" in output
@@ -72,7 +73,7 @@ def test_a_slower_engine_refutes_the_claim():
 
 def fails(capsys, arguments):
     """Return the one line on stderr of a command that must end with status 2."""
-    assert reproductions.main([REPRODUCTION], arguments) == 2
+    assert script.main([REPRODUCTION], arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line
 

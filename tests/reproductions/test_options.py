@@ -1,9 +1,10 @@
 import pytest
 
+from bench import paths
 from bench.errors import UserError
 from bench.experiments.presets import preset
+from reproductions import options
 from reproductions.options import Options, mini_batches, parse
-from reproductions.run import options
 
 
 def test_parse_defaults_to_a_real_run_at_tiny():
@@ -12,8 +13,8 @@ def test_parse_defaults_to_a_real_run_at_tiny():
         "tiny", None, None, None,
     )  # fmt: skip
     assert (found.fresh, found.replot, found.hub_dir) == (False, False, None)
-    assert found.results_dir == options.RESULTS / "tiny"
-    assert found.record_dir == options.RESULTS / "reference" / "tiny"
+    assert found.results_dir == paths.RESULTS / "tiny"
+    assert found.record_dir == paths.RESULTS / "reference" / "tiny"
 
 
 @pytest.mark.parametrize(

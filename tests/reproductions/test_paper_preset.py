@@ -16,12 +16,12 @@ import pytest
 import torch
 from transformers import GPTNeoXForSequenceClassification
 
-import reproductions
 from bench import algorithms, hub
 from bench.experiments.presets import preset
 from bench.records import store
 from bench.staleness import reuse
 from bench.tasks.tldr import DATASET, GOLD_MODEL, STAGE_MODELS
+from reproductions import run as script
 from reproductions.fig_offpolicy_ppo import REPRODUCTION
 
 from ..bench.stand_ins import EOS, WORDS, save_all
@@ -163,7 +163,7 @@ def test_what_the_hub_directory_lacks_is_named_before_anything_is_lost(
         tmp_path / "results",
         "--fresh",
     ]
-    assert reproductions.main([REPRODUCTION], [*map(str, arguments)]) == 2
+    assert script.main([REPRODUCTION], [*map(str, arguments)]) == 2
     output, errors = capsys.readouterr()
     (line,) = errors.splitlines()
     assert line.startswith(f"error: {partial}/")

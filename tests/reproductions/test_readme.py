@@ -1,4 +1,4 @@
-from reproductions.run import readme
+from reproductions import readme
 
 
 def test_readme_says_what_the_record_says():

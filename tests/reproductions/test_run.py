@@ -7,16 +7,17 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-import reproductions
 from bench.experiments.presets import preset
 from bench.records import merge as record
 from bench.records import store
 from bench.staleness import ON_POLICY
+from reproductions import report
+from reproductions import run as script
 from reproductions.ablation_lr_schedule import REPRODUCTION as ABLATION
 from reproductions.ablation_lr_schedule import arm
 from reproductions.fig_offpolicy_ppo import REPRODUCTION as PPO
 from reproductions.options import Options
-from reproductions.run import load, report
+from reproductions.run import load
 from reproductions.table_sft import REPRODUCTION as SFT
 from tests.bench import fakes
 
@@ -35,7 +36,7 @@ def write(place, one, seeds, **provenance):
 def test_replot_draws_the_record_judges_it_and_names_the_files(results, capsys):
     write(results / "made", PPO, seeds=range(5))
     record.record(results / "made", results / "reference" / "tiny")
-    assert reproductions.main([PPO], ["--replot"]) == 0
+    assert script.main([PPO], ["--replot"]) == 0
     output = capsys.readouterr().out
     figure = results / "tiny" / "figures" / "fig_offpolicy_ppo"
     assert f"Data: {results}/reference/tiny (7 of 7 cells, 35 runs)" in output
@@ -52,7 +53,7 @@ def test_replot_prefers_the_users_runs_and_compares_them_with_the_record(results
     write(results / "tiny", PPO, seeds=(0, 1))
     write(results / "made", PPO, seeds=range(5))
     record.record(results / "made", results / "reference" / "tiny")
-    assert reproductions.main([PPO], ["--replot"]) == 0
+    assert script.main([PPO], ["--replot"]) == 0
     output = capsys.readouterr().out
     assert f"Data: {results}/tiny (7 of 7 cells, 14 runs)" in output
     assert "Compared with the record: 14 of 14 runs are identical." in output
@@ -61,7 +62,7 @@ def test_replot_prefers_the_users_runs_and_compares_them_with_the_record(results
 
 def test_replot_says_how_many_cells_there_are(results, capsys):
     write(results / "tiny", PPO, seeds=(0, 1))
-    assert reproductions.main([PPO], ["--replot", "--n", "1,2,128", "--seeds", "1,"]) == 0
+    assert script.main([PPO], ["--replot", "--n", "1,2,128", "--seeds", "1,"]) == 0
     output = capsys.readouterr().out
     assert f"Data: {results}/tiny (2 of 3 cells, 2 runs)" in output
     assert "record" not in output
@@ -158,7 +159,7 @@ def test_ablation_explains_an_effect_by_the_budget(results):
 
 def test_ablation_without_enough_n_has_no_table(results, capsys):
     write(results / "tiny", ABLATION, seeds=(0,))
-    assert reproductions.main([ABLATION], ["--replot", "--n", "1,4"]) == 0
+    assert script.main([ABLATION], ["--replot", "--n", "1,4"]) == 0
     assert "Too few of the grid's cells for its table." in capsys.readouterr().out
 
 
@@ -173,7 +174,7 @@ def test_table_sft_evaluates_each_size_once_before_the_first_update(results, cap
     (folder / "provenance.json").write_text(
         '{"weights_digest": "0123456789ab", "reward_agreement": 0.75}'
     )
-    assert reproductions.main([SFT], ["--replot"]) == 0
+    assert script.main([SFT], ["--replot"]) == 0
     assert f"Table: {results}/tiny/figures/table_sft.parquet" in capsys.readouterr().out
     table = pd.read_parquet(results / "tiny" / "figures" / "table_sft.parquet")
     assert table["model"].tolist() == models
@@ -184,7 +185,7 @@ def test_table_sft_evaluates_each_size_once_before_the_first_update(results, cap
 
 def fails(capsys, arguments, one=PPO):
     """Return the one line on stderr of a command that must end with status 2."""
-    assert reproductions.main([one], arguments) == 2
+    assert script.main([one], arguments) == 2
     captured = capsys.readouterr()
     (line,) = captured.err.splitlines()
     assert "Traceback" not in captured.out
