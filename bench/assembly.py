@@ -14,7 +14,6 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from bench import algorithms
 from bench.config import Execution, RunConfig
 from bench.engines.hf import load_hf_engine
 from bench.engines.vllm import VllmEngine
@@ -29,7 +28,6 @@ from bench.sources.base import VerifiableEngine
 from bench.sources.handoff import Handoff
 from bench.sources.host import EngineHost
 from bench.sources.overlapped import Launch
-from bench.tasks import build_task
 from bench.types import Sampling
 
 if TYPE_CHECKING:
@@ -47,8 +45,7 @@ def assemble(
         UserError: unknown task, algorithm or parameter.
     """
     execution = execution or Execution()
-    task = build_task(config.stage.task, config.stage.task_params)
-    algorithm = algorithms.build(config.algorithm, config.algorithm_params)
+    task, algorithm = config.stage.task.build(), config.algorithm
     device = "cuda" if torch.cuda.is_available() else "cpu"
     frozen = getattr(torch, config.dtype)
 

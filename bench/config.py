@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
+from bench.algorithms.base import Algorithm
 from bench.errors import UserError
 from bench.staleness import Schedule
+from bench.tasks.base import TaskConfig
 
 LrSchedule = Literal["per_update", "per_round"]
-Timed = Literal["split", "whole", "overlapped"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,23 +34,8 @@ class EvalConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageConfig:
-    """What the policy starts from: the world, the SFT model and the reward model, by size."""
-
-    task: str
-    task_params: Mapping[str, Any] = field(default_factory=dict)
-    model: str  # a size of the task: "0.1m", or a name the task resolves to a hub id
-    params: Mapping[str, Any] = field(default_factory=dict)  # the stages' own hyper-parameters
-    seed: int = 0
-
-    def hash(self) -> str:
-        """Return 12 hex digits that name this configuration."""
-        return digest(asdict(self))
-
-
-@dataclass(frozen=True, kw_only=True)
 class StageParams:
-    """Hyper-parameters of the stages (``StageConfig.params``)."""
+    """Hyper-parameters of supervised fine-tuning and of the reward model."""
 
     sft_steps: int = 4000
     sft_batch_size: int = 128
@@ -64,20 +49,39 @@ class StageParams:
     reward_learning_rate: float = 1e-3  # cosine
     reward_centering: float = 0.01  # keeps scores near 0, where the missing-EOS penalty is read
 
-    @staticmethod
-    def of(stage: StageConfig) -> StageParams:
-        """Read a stage's parameters.
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained.
 
         Raises:
-            UserError: an unknown parameter or one out of range.
+            UserError: a number is out of range.
         """
-        known = [field.name for field in fields(StageParams)]
-        for name, value in stage.params.items():
-            if name not in known:
-                raise UserError(f"stage parameter {name!r}: allowed are {', '.join(known)}")
+        for name, value in vars(self).items():
             if value < 0 or (value == 0 and name not in ("sft_warmup_steps", "reward_centering")):
                 raise UserError(f"stage parameter {name} = {value}: must be above 0")
-        return StageParams(**stage.params)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """What a policy starts from: the task, the SFT model and the reward model, by size."""
+
+    task: TaskConfig
+    model: str  # a size that the task knows: "0.1m", "410m"
+    params: StageParams | None = StageParams()  # None: the task's models are released
+    seed: int = 0
+
+    def identity(self) -> dict[str, Any]:
+        """Return all fields as plain JSON."""
+        return {
+            "task": self.task.name,
+            "task_params": asdict(self.task),
+            "model": self.model,
+            "params": {} if self.params is None else asdict(self.params),
+            "seed": self.seed,
+        }
+
+    def hash(self) -> str:
+        """Return 12 hex digits that name this configuration."""
+        return digest(self.identity())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +89,7 @@ class RunConfig:
     """One cell of a sweep and one seed."""
 
     stage: StageConfig
-    algorithm: str
-    algorithm_params: Mapping[str, Any] = field(default_factory=dict)
+    algorithm: Algorithm
     schedule: Schedule
     updates: int
     prompts_per_batch: int
@@ -100,9 +103,6 @@ class RunConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"  # of computation; training weights: float32
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     engine: str = "hf"
-    timed: Timed | None = (
-        None  # alone on the machine, on the cores that ``bench.experiments.arms`` says
-    )
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -139,16 +139,15 @@ class RunConfig:
         return self.learning_rate * (1 - (step // n + 1) * n / self.updates)
 
     def cell(self) -> dict[str, Any]:
-        """Return all semantic fields but the seed, as plain JSON.
-
-        ``timed`` is one of them where it is given: the numbers are the same, their times are not.
-        """
+        """Return all semantic fields but the seed, as plain JSON."""
         fields = asdict(self)
-        fields["schedule"] = str(self.schedule)
         del fields["seed"]
-        if self.timed is None:
-            del fields["timed"]
-        return fields
+        return fields | {
+            "stage": self.stage.identity(),
+            "algorithm": self.algorithm.name,
+            "algorithm_params": self.algorithm.identity(),
+            "schedule": str(self.schedule),
+        }
 
     def config_hash(self) -> str:
         """Return 12 hex digits shared by the seeds of one cell."""
@@ -158,7 +157,7 @@ class RunConfig:
         """Return the run's identity: cell, seed and the weights it starts from."""
         return f"{digest([self.cell(), weights_digest])}-s{self.seed}"
 
-    def with_seed(self, seed: int) -> RunConfig:
+    def with_seed(self, seed: int) -> Self:
         """Return the same cell with another seed."""
         return replace(self, seed=seed)
 

@@ -7,3 +7,7 @@ class UserError(ValueError):
     A wrong flag, an impossible configuration, a damaged file and a full disk are all of this kind:
     a command prints the line and exits with status 2.
     """
+
+
+class RunsFailedError(RuntimeError):
+    """Runs failed although what was asked for is possible; one line. Exit status 1."""

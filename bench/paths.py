@@ -11,6 +11,7 @@ CHECKPOINTS = "checkpoints"  # in a results directory: SFT and reward models
 UNFINISHED = "unfinished"  # in a results directory: where interrupted runs go on
 FIGURES = "figures"
 LOGS = "logs"
+TUNED = "tuned.toml"  # in a results directory: the user's own choices of hyper-parameters
 THROUGHPUT = "throughput"  # in a results directory: what the benchmarks measured
 
 

@@ -1,225 +1,189 @@
-"""The search for hyper-parameters, at N = 1, on tuning seeds and prompts that no figure reports on.
+"""Choose an algorithm's hyper-parameters: ``python -m bench.tuning --algorithms grpo``.
 
-    python -m bench.tuning --preset tiny
-
-Two passes per algorithm, fixed before the first run: the learning rate at the default
-coefficient (the KL coefficient or beta), then the coefficient at the best learning rate. The
-choice is the highest mean gold win rate after the last update, diverged runs counting as 0. All
-trials are kept in ``results/<preset>/tuning``; the choice goes to ``bench/tuned.toml``, which the
-presets read. No schedule but N = 1 is ever run here.
+Searches the grid that stands in the algorithm's file, at N = 1, on tuning seeds and prompts that no
+figure reports on. The choice goes to tuned.toml in the results directory, where every later run of
+the preset finds it; until then an algorithm runs at the preset's default learning rate and is
+marked as untuned. All trials are kept in tuning/ and, as a table, in tuning.parquet beside it. A
+search that is stopped goes on with the same command.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from bench import algorithms, paths
+from bench import hub, paths
+from bench.algorithms import ALGORITHMS
 from bench.config import RunConfig
 from bench.errors import UserError
-from bench.experiments.presets import TUNED, Preset, preset, tuned
-from bench.experiments.sweep import SweepError, locked, sweep
+from bench.experiments import search
+from bench.experiments.command import Parser, add_flags, check_workers, names, run_command
+from bench.experiments.presets import Preset, preset
+from bench.experiments.progress import say
+from bench.experiments.starting_models import check, starting_models
+from bench.experiments.sweep import locked, sweep
+from bench.experiments.tuned import RECORDED, Choices, read_tuned, write_tuned
 from bench.records import store
-from bench.stages import find
-from bench.staleness import ON_POLICY
 
-SEEDS = (1000, 1001)
-LEARNING_RATES = (2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
-KL_COEF = ("kl_coef", (0.02, 0.05, 0.1))
-COEFFICIENTS: Mapping[str, tuple[str, tuple[float, ...]]] = {
-    "ppo": KL_COEF,
-    "rloo": KL_COEF,
-    "rloo_vanilla": KL_COEF,
-    "copg": ("beta", (0.02, 0.05, 0.1)),
-    "online_dpo": ("beta", (0.03, 0.1, 0.3)),
-    "online_ipo": ("beta", (0.03, 0.1, 0.3)),
-}  # an algorithm that is not here has only its learning rate searched
+TRIALS = "tuning"  # of a results directory: the runs; with .parquet, the table
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One point of the search; ``coefficient`` is None where the algorithm has none."""
+def tune(
+    chosen: Preset,
+    algorithms: Sequence[str],
+    *,
+    results_dir: Path,
+    workers: int,
+    console: Console,
+    into: Path | None = None,
+) -> pd.DataFrame:
+    """Search, and write the choices where the next run finds them.
 
-    algorithm: str
-    learning_rate: float
-    coefficient: float | None
+    Args:
+        chosen: the preset.
+        algorithms: the names of those to search.
+        results_dir: the user's results.
+        workers: processes at a time.
+        console: where progress is shown.
+        into: the file of choices; None: that of ``results_dir``.
 
-    def overrides(self, chosen: Preset) -> dict[str, Any]:
-        """Return the run's fields: what the preset says, with this point's values."""
-        fixed = chosen.per_algorithm.get(self.algorithm, {}).get("algorithm_params", {})
-        params = dict(fixed)
-        if self.coefficient is not None:
-            params[COEFFICIENTS[self.algorithm][0]] = self.coefficient
-        return {"learning_rate": self.learning_rate, "algorithm_params": params}
+    Returns:
+        A row per trial, see ``search.table``.
 
+    Raises:
+        UserError: something asked for is not possible; finished trials are kept.
+        RunsFailedError: trials failed; the others are kept.
+    """
 
-def default_coefficient(algorithm: str) -> float | None:
-    """Return the middle of the algorithm's coefficient grid: the authors' value for TL;DR."""
-    if algorithm not in COEFFICIENTS:
-        return None
-    grid = COEFFICIENTS[algorithm][1]
-    return grid[len(grid) // 2]
-
-
-def best(scores: Mapping[Trial, Sequence[float]]) -> Trial:
-    """Return the trial with the highest mean; of equal ones the smallest learning rate."""
-    return max(scores, key=lambda t: (sum(scores[t]) / len(scores[t]), -t.learning_rate))
-
-
-class Search:
-    """Runs trials of one preset and remembers their scores."""
-
-    def __init__(self, chosen: Preset, results_dir: Path, workers: int, console: Console) -> None:
-        """Find the checkpoints that runs start from.
-
-        Raises:
-            UserError: the preset's checkpoints are not there.
-        """
-        stage = chosen.stage()
-        caches = [
-            results_dir.parent / paths.CHECKPOINTS,
-            paths.record_dir(chosen.name) / paths.CHECKPOINTS,
-        ]
-        models = find(stage, caches)
-        if models is None:
-            raise UserError(
-                f"no checkpoints of preset {chosen.name} in {' or '.join(map(str, caches))}; "
-                f"run a figure script with --preset {chosen.name} --fresh first"
-            )
-        self._models = {stage.hash(): models}
-        self._preset = chosen
-        self._dir = results_dir
-        self._workers = workers
-        self._console = console
-
-    def scores(self, trials: Sequence[Trial]) -> dict[Trial, list[float]]:
-        """Return the final win rate on the tuning split, one per seed, of each trial."""
-        configs = {(trial, seed): self._config(trial, seed) for trial in trials for seed in SEEDS}
+    def run(configs: Sequence[RunConfig]) -> list[float]:
+        if not configs:
+            return []
+        models = starting_models(
+            configs,
+            results_dir=results_dir,
+            record_dir=paths.record_dir(chosen.name),
+            workers=workers,
+            console=console,
+        )
+        ids = [config.run_id(models[config.stage.hash()].digest) for config in configs]
         sweep(
-            list(configs.values()),
-            self._models,
-            results_dir=self._dir,
-            preset=self._preset.name,
-            workers=self._workers,
-            console=self._console,
+            configs,
+            models,
+            results_dir=results_dir / TRIALS,
+            preset=chosen.name,
+            workers=workers,
+            console=console,
         )
-        runs = store.read(self._dir, "runs").set_index("run_id")
-        evals = store.read(self._dir, "evals")
-        final = evals.sort_values("step").groupby("run_id").last()["win_rate"]
-        digest = next(iter(self._models.values())).digest
-        result: dict[Trial, list[float]] = {trial: [] for trial in trials}
-        for (trial, _), config in configs.items():
-            run_id = config.run_id(digest)
-            completed = runs.loc[run_id, "status"] == "completed"
-            result[trial].append(float(final[run_id]) if completed else 0.0)
-        return result
+        runs = store.read(results_dir / TRIALS, "runs", ids).set_index("run_id")
+        evals = store.read(results_dir / TRIALS, "evals", ids).sort_values("step")
+        final = evals.groupby("run_id").last()["win_rate"]
+        completed = runs["status"] == "completed"
+        return [float(final[run_id]) if completed[run_id] else 0.0 for run_id in ids]
 
-    def _config(self, trial: Trial, seed: int) -> RunConfig:
-        evaluation = self._preset.run["evaluation"]
-        return self._preset.run_config(
-            trial.algorithm,
-            ON_POLICY,
-            seed=seed,
-            **trial.overrides(self._preset),
-            evaluation=type(evaluation)(
-                every=self._preset.run["updates"],
-                prompts=evaluation.prompts,
-                split="tuning",
-                temperature=evaluation.temperature,
-                samples=0,
-            ),
-        )
+    scores = search.search(chosen, algorithms, run)
+    choices = {name: search.choose(chosen, scores, name) for name in algorithms}
+    target = into or results_dir / paths.TUNED
+    kept: Choices = read_tuned(target)
+    write_tuned(target, kept | {chosen.key: kept.get(chosen.key, {}) | choices})
+    table = search.table(chosen, scores)
+    file = results_dir / f"{TRIALS}.parquet"
+    if file.exists():
+        earlier = pd.read_parquet(file)
+        table = pd.concat([earlier[~earlier["algorithm"].isin(algorithms)], table])
+    store.write_arrow(file, pa.Table.from_pandas(table, preserve_index=False))
+    _show(choices_of(chosen.key, target, algorithms), scores, target)
+    return table
 
-    def run(self, names: Sequence[str]) -> pd.DataFrame:
-        """Search the named algorithms in two passes; return a row per trial, the choice marked."""
-        first = [
-            Trial(name, rate, default_coefficient(name))
-            for name in names
-            for rate in LEARNING_RATES
-        ]
-        scores = self.scores(first)
-        leaders = [best({t: s for t, s in scores.items() if t.algorithm == n}) for n in names]
-        scores |= self.scores(
-            [
-                Trial(leader.algorithm, leader.learning_rate, coefficient)
-                for leader in leaders
-                for coefficient in COEFFICIENTS.get(leader.algorithm, ("", (None,)))[1]
-            ]
-        )
-        chosen = {best({t: s for t, s in scores.items() if t.algorithm == n}) for n in names}
-        rows = [
+
+def choices_of(key: str, path: Path, algorithms: Sequence[str]) -> pd.DataFrame:
+    """Return the choices that a file holds, one row per algorithm."""
+    found = read_tuned(path).get(key, {})
+    return pd.DataFrame(
+        [
             {
-                "algorithm": t.algorithm,
-                "learning_rate": t.learning_rate,
-                "coefficient": t.coefficient,
-                "win_rate": sum(s) / len(s),
-                "win_rate_min": min(s),
-                "win_rate_max": max(s),
-                "n_seeds": len(s),
-                "chosen": t in chosen,
+                "algorithm": name,
+                "learning_rate": f"{found[name].learning_rate:g}",
+                "parameters": ", ".join(
+                    f"{key} = {value}" for key, value in found[name].algorithm_params.items()
+                ),
+                "remarks": found[name].remarks,
             }
-            for t, s in scores.items()
+            for name in algorithms
         ]
-        return pd.DataFrame(rows).sort_values(["algorithm", "learning_rate", "coefficient"])
-
-
-def write_choice(chosen: Preset, table: pd.DataFrame, path: Path = TUNED) -> None:
-    """Merge the chosen hyper-parameters of a preset into ``tuned.toml``."""
-    entries = {name: dict(tuned(name)) for name in ("smoke", "tiny", "small", "paper")}
-    for row in table[table["chosen"]].to_dict("records"):
-        coefficient = None if pd.isna(row["coefficient"]) else float(row["coefficient"])
-        trial = Trial(str(row["algorithm"]), float(row["learning_rate"]), coefficient)
-        entries[chosen.name][trial.algorithm] = trial.overrides(chosen)
-    lines = [
-        "# Chosen at N = 1 on tuning seeds and the tuning split by `python -m bench.tuning`.",
-        "# The trials behind it: results/reference/<preset>/tuning.parquet.",
-    ]
-    for name, found in entries.items():
-        for algorithm, fields in sorted(found.items()):
-            lines += ["", f"[{name}.{algorithm}]", f"learning_rate = {fields['learning_rate']}"]
-            inner = ", ".join(f"{k} = {v}" for k, v in fields["algorithm_params"].items())
-            lines.append(f"algorithm_params = {{ {inner} }}" if inner else "algorithm_params = {}")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Search, print the table, write the choice; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench.tuning", description=__doc__)
-    parser.add_argument("--preset", default="tiny")
-    parser.add_argument(
-        "--algorithms", nargs="+", default=["ppo", "rloo", "online_dpo", "best_of_2"]
     )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    args = parser.parse_args(argv)
-    console = Console(stderr=True)
-    try:
-        chosen = preset(args.preset)
-        for name in args.algorithms:
-            algorithms.build(name)
-        results_dir = paths.results_dir(chosen.name) / "tuning"
+
+
+def _show(choices: pd.DataFrame, scores: search.Scores, target: Path) -> None:
+    console = Console()
+    trials = Table(title="Win rate on the tuning split, N = 1", title_justify="left")
+    for column in ("algorithm", "learning rate", "coefficient", "win rate", "by seed"):
+        trials.add_column(column)
+    for trial, values in scores.items():
+        trials.add_row(
+            trial.algorithm,
+            f"{trial.learning_rate:g}",
+            "" if trial.coefficient is None else f"{trial.coefficient:g}",
+            f"{sum(values) / len(values):.4f}",
+            " ".join(f"{value:.4f}" for value in values),
+        )
+    console.print(trials)
+    chosen = Table(title="Chosen", title_justify="left")
+    for column in choices.columns:
+        chosen.add_column(column.replace("_", " "))
+    for row in choices.itertuples(index=False):
+        chosen.add_row(*map(str, row))
+    console.print(chosen)
+    say(console, f"Choices: {target}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = Parser(
+        prog="python -m bench.tuning",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--algorithms",
+        type=names,
+        required=True,
+        help=f"with commas between them, of {', '.join(ALGORITHMS)}",
+    )
+    add_flags(parser, "--preset", "--task", "--workers", "--out", "--hub-dir")
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="for maintainers: write the choices into the committed bench/experiments/tuned.toml",
+    )
+
+    def command() -> None:
+        given = parser.parse_args(arguments)
+        check_workers(given.workers)
+        chosen = preset(given.preset, given.out, given.task)
+        results_dir = given.out or paths.results_dir(chosen.name)
+        if results_dir.resolve().is_relative_to(paths.RECORDS):
+            raise UserError(f"--out {results_dir}: holds recorded runs; choose another directory")
+        if given.hub_dir is not None:
+            hub.use_hub_dir(given.hub_dir)
+        check([search.config_of(chosen, search.first_pass(given.algorithms[0])[0], 0)])
         with locked(results_dir):
-            table = Search(chosen, results_dir, args.workers, console).run(args.algorithms)
-    except (UserError, SweepError) as error:
-        console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        return 2 if isinstance(error, UserError) else 1
-    write_choice(chosen, table)
-    table.to_parquet(results_dir / "trials.parquet", index=False)
-    view = Table(title=f"hyper-parameter search at N = 1, preset {chosen.name}")
-    for column in table.columns:
-        view.add_column(column)
-    for row in table.itertuples(index=False):
-        view.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
-    Console().print(view)
-    return 0
+            tune(
+                chosen,
+                given.algorithms,
+                results_dir=results_dir,
+                workers=given.workers,
+                console=Console(stderr=True),
+                into=RECORDED if given.record else None,
+            )
+
+    return run_command(command)
 
 
 if __name__ == "__main__":

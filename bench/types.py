@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# How a run whose time counts uses the machine's cores: see ``bench.experiments.arms``.
+Timed = Literal["split", "whole", "overlapped"]
 
 
 @dataclass(frozen=True, slots=True)

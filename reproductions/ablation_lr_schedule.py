@@ -24,7 +24,8 @@ from plots.analysis.frames import Record
 from plots.analysis.stats import t_interval
 from plots.drawing import panels, style
 from reproductions.options import Options, mini_batches
-from reproductions.run import CLAIMS, Reproduction, reproduce
+from reproductions.reproduction import CLAIMS, Reproduction
+from reproductions.run import reproduce
 
 SCHEDULES: tuple[LrSchedule, ...] = ("per_update", "per_round")
 EXPLAINED = ("C1", "C3", "C5a")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from reproductions.run import Reproduction, reproduce
+from reproductions.reproduction import Reproduction
+from reproductions.run import reproduce
 
 KINDS = ("fig_*.py", "table_*.py", "ablation_*.py")
 

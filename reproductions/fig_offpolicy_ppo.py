@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from plots.analysis.frames import Record
 from plots.drawing import panels, style
 from reproductions.options import mini_batches
-from reproductions.run import Reproduction, reproduce
+from reproductions.reproduction import Reproduction
+from reproductions.run import reproduce
 
 
 def draw(record: Record) -> Figure:
@@ -23,10 +24,11 @@ def draw(record: Record) -> Figure:
     figure, (left, middle, right) = style.subplots(3)
     panels.against_episodes(left, record)
     panels.n_key(left, record)
+    panels.series_key(right, record)
     panels.against_episodes(middle, record, "kl_nats")
     panels.frontier_paths(right, record)
     name = record.final["algorithm"].iloc[0]
-    label = style.looks([name])[name].label
+    label = style.looks_of(record.final)[name].label
     left.set_title(f"Does stale data cost {label} win rate?")
     middle.set_title("How far does it move?")
     right.set_title("Along one frontier?")

@@ -21,7 +21,8 @@ from plots.analysis import stats
 from plots.analysis.frames import Record
 from plots.drawing import panels, style
 from reproductions.options import Options, mini_batches
-from reproductions.run import Reproduction, reproduce
+from reproductions.reproduction import Reproduction
+from reproductions.run import reproduce
 
 
 def draw(record: Record) -> Figure:
@@ -40,9 +41,9 @@ def draw(record: Record) -> Figure:
 def tabulate(record: Record, options: Options) -> pd.DataFrame:
     """Return each algorithm's off-policy tolerance with its interval, and N80."""
     del options
-    grid = sorted(set(record.final["n"]))
     rows = []
     for name in record.final["algorithm"].unique():
+        grid = record.n_values(name)
         wins = record.by_n(name, grid)
         sft = record.by_n(name, grid, "sft_win_rate")[grid[0]]
         found = stats.tolerance(wins, sft, grid)
@@ -58,6 +59,7 @@ def tabulate(record: Record, options: Options) -> pd.DataFrame:
                 "n_max": found.n_max,
                 "seeds": opt.n,
                 "note": found.reason,
+                "tuned": name not in record.untuned(),
             }
         )
     return pd.DataFrame(rows)

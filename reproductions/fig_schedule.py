@@ -16,12 +16,13 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.experiments import arms as timing
+from bench.experiments import arms
 from plots.analysis import overlap
 from plots.analysis.frames import Record
 from plots.drawing import style, timelines, trace
 from reproductions.options import Options, timed_arms
-from reproductions.run import Reproduction, reproduce
+from reproductions.reproduction import Reproduction
+from reproductions.run import reproduce
 
 UPDATES = 6
 
@@ -35,12 +36,15 @@ def some_updates(spans: pd.DataFrame) -> tuple[int, int]:
 
 def draw(record: Record) -> Figure:
     """Draw one Gantt chart per arm, on one time axis, of the largest model."""
-    figure, axes = style.subplots(1, rows=len(timing.ARMS), height=3.4, sharex=True)
-    for ax, arm in zip(axes, timing.ARMS, strict=True):
-        spans = _one(record, arm)
+    series = _largest(record).final["algorithm"].unique()
+    rows = [(name, arm) for name in series for arm in arms.ARMS]
+    figure, axes = style.subplots(1, rows=len(rows), height=0.4 + len(rows), sharex=True)
+    for ax, (name, arm) in zip(axes, rows, strict=True):
+        spans = _one(record, arm, name)
         first, last = some_updates(spans)
         timelines.gantt(ax, spans, first, last)
-        ax.set_title(timelines.LABELS[arm].capitalize())
+        title = timelines.LABELS[arm].capitalize()
+        ax.set_title(title if name == series[0] else f"{title}: {name}")
     axes[-1].set_xlabel(f"time (ms); {last - first + 1} updates each")
     timelines.phase_key(axes[0])
     style.footer(figure, _largest(record).final)
@@ -51,7 +55,7 @@ def tabulate(record: Record, options: Options) -> pd.DataFrame:
     """Return busy share and bubble of each process."""
     del options
     parts = []
-    for arm in timing.ARMS:
+    for arm in arms.ARMS:
         spans = _one(record, arm)
         parts.append(overlap.busy(spans, *some_updates(spans)).assign(arm=arm))
     table = pd.concat(parts, ignore_index=True)
@@ -62,7 +66,7 @@ def export(record: Record, directory: Path) -> list[Path]:
     """Write one Chrome trace per arm."""
     return [
         trace.write(_one(record, arm), directory / f"fig_schedule_{arm}.trace.json")
-        for arm in timing.ARMS
+        for arm in arms.ARMS
     ]
 
 
@@ -70,9 +74,11 @@ def _largest(record: Record) -> Record:
     return record.where(model=overlap.sizes(record)[-1])
 
 
-def _one(record: Record, arm: str) -> pd.DataFrame:
-    """Return the spans of the largest model's first seed of an arm."""
-    spans = _largest(record).where(timed=arm).spans
+def _one(record: Record, arm: str, algorithm: str | None = None) -> pd.DataFrame:
+    """Return the spans of the largest model's first seed of an arm, of the first algorithm."""
+    largest = _largest(record)
+    algorithm = algorithm or largest.final["algorithm"].iloc[0]
+    spans = largest.where(timed=arm, algorithm=algorithm).spans
     first = spans.sort_values("seed")["run_id"].iloc[0]
     return pd.DataFrame(spans[spans["run_id"] == first])
 

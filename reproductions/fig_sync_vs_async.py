@@ -21,7 +21,8 @@ from plots.analysis.frames import Record
 from plots.analysis.stats import t_interval
 from plots.drawing import style, timelines
 from reproductions.options import Options, timed_arms
-from reproductions.run import CLAIMS, Reproduction, reproduce
+from reproductions.reproduction import CLAIMS, Reproduction
+from reproductions.run import reproduce
 
 ALGORITHM = "online_dpo"
 
@@ -34,7 +35,9 @@ def draw(record: Record) -> Figure:
     figure, (left, middle, right) = style.subplots(3, ratios=(1.1, 0.9, 1.2))
     timelines.win_rate_over_time(left, one)
     timelines.final_by_arm(middle, one, equal.margin)
-    timelines.update_bars(right, overlap.arms(one, ALGORITHM, size))
+    names = one.final["algorithm"].unique()
+    first, *others = (overlap.arms(one, name, size) for name in names)
+    timelines.update_bars(right, first, [table for table in others if not table.empty])
     timelines.phase_key(right, above=False)
     left.set_title("Does asynchrony get there sooner?")
     middle.set_title("As far?")

@@ -30,7 +30,8 @@ from bench.throughput import table
 from plots.analysis.frames import Record
 from plots.drawing import style, throughput
 from reproductions.options import Options
-from reproductions.run import Reproduction, refuse_records, reproduce
+from reproductions.reproduction import Reproduction
+from reproductions.run import refuse_records, reproduce
 
 BENCHMARKS = Path(table.__file__).parent
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
 
-from bench import algorithms, paths
+from bench import paths
 from bench.config import LrSchedule, RunConfig
 from bench.errors import UserError
-from bench.experiments import arms as timing
+from bench.experiments import arms
+from bench.experiments.command import Parser, add_flags, check_workers, names
 from bench.experiments.presets import Preset, preset
 from bench.staleness import ON_POLICY, reuse
 
@@ -30,6 +29,7 @@ class Options:
     workers: int = 1
     fresh: bool = False
     replot: bool = False
+    beside: Path | None = None  # a results directory whose runs are drawn too
     out: Path | None = None
     hub_dir: Path | None = None
     ray: str | None = None
@@ -49,7 +49,7 @@ Grid = Callable[[Options], list[RunConfig]]  # one configuration per cell, with 
 
 
 def mini_batches(
-    *names: str, most: int | None = None, lr_schedules: Sequence[LrSchedule | None] = (None,)
+    *algorithms: str, most: int | None = None, lr_schedules: Sequence[LrSchedule | None] = (None,)
 ) -> Grid:
     """Return the grid algorithms x N x learning-rate schedules, under the paper's ``reuse(N)``.
 
@@ -57,14 +57,14 @@ def mini_batches(
     learning-rate schedules are the same by definition, so that there is one cell, the preset's.
 
     Args:
-        names: algorithms unless the user names others.
+        algorithms: unless the user names others.
         most: how many algorithms there is room for; the user's first are taken.
         lr_schedules: None for the preset's own.
     """
 
     def cells(options: Options) -> list[RunConfig]:
         found = {}
-        for name in (options.algorithms or names)[:most]:
+        for name in (options.algorithms or algorithms)[:most]:
             for n in options.n_values or options.preset.n_values:
                 for lr_schedule in lr_schedules:
                     config = options.preset.run_config(name, reuse(n))
@@ -76,7 +76,7 @@ def mini_batches(
     return cells
 
 
-def timed_arms(*names: str) -> Grid:
+def timed_arms(*algorithms: str) -> Grid:
     """Return the grid algorithms x model sizes x arms of ``bench.experiments.arms``.
 
     The flag ``--algorithms`` replaces the algorithms.
@@ -85,18 +85,13 @@ def timed_arms(*names: str) -> Grid:
     def cells(options: Options) -> list[RunConfig]:
         preset = options.preset
         return [
-            timing.arm(preset.run_config(name, ON_POLICY, model=model), arm)
-            for name in (options.algorithms or names)
+            arms.arm(preset.run_config(name, ON_POLICY, model=model), arm)
+            for name in (options.algorithms or algorithms)
             for model in preset.models
-            for arm in timing.ARMS
+            for arm in arms.ARMS
         ]
 
     return cells
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
 
 
 def parse(description: str, arguments: Sequence[str] | None) -> Options:
@@ -105,14 +100,14 @@ def parse(description: str, arguments: Sequence[str] | None) -> Options:
     Raises:
         UserError: a flag or a value is not allowed.
     """
-    parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--preset", default="tiny", help="smoke, tiny (default), small or paper")
+    add_flags(parser, "--preset", "--task")
     add("--seeds", type=_seeds, help="how many (3), or which (0,1,4)")
-    add("--algorithms", type=_names, help="these instead of the figure's own: ppo,rloo")
+    add("--algorithms", type=names, help="these instead of the figure's own: ppo,rloo")
     add("--n", type=_counts, help="these mini-batches per generation round: 1,4,16")
     add("--engine", choices=ENGINES, default="hf", help="what generates (default: hf)")
-    add("--workers", type=int, default=os.cpu_count(), help="processes (default: cores)")
+    add_flags(parser, "--workers")
     add(
         "--ray",
         metavar="ADDRESS",
@@ -121,35 +116,32 @@ def parse(description: str, arguments: Sequence[str] | None) -> Options:
     )
     add("--fresh", action="store_true", help="train SFT and reward models anew, repeat all runs")
     add("--replot", action="store_true", help="run nothing, draw what is there (else the record)")
-    add("--out", type=Path, help="results directory (default: results/<preset>)")
-    add("--hub-dir", type=Path, help="read <owner>/<name> from here, download nothing")
+    add(
+        "--with",
+        dest="beside",
+        type=Path,
+        metavar="DIR",
+        help="draw the runs of this results directory beside the others",
+    )
+    add_flags(parser, "--out", "--hub-dir")
     given = parser.parse_args(arguments)
-    if given.workers < 1:
-        raise UserError(f"--workers {given.workers}: must be at least 1")
+    check_workers(given.workers)
     if given.fresh and given.replot:
         raise UserError("--fresh repeats all runs and --replot runs nothing: give one of them")
-    scale = preset(given.preset)
+    scale = preset(given.preset, given.out, given.task)
     return Options(
-        preset=replace(scale, run={**scale.run, "engine": given.engine}),
+        preset=replace(scale, engine=given.engine),
         seeds=given.seeds,
         algorithms=given.algorithms,
         n_values=given.n,
         workers=given.workers,
         fresh=given.fresh,
         replot=given.replot,
+        beside=given.beside,
         out=given.out,
         hub_dir=given.hub_dir,
         ray=given.ray,
     )
-
-
-def _names(text: str) -> tuple[str, ...]:
-    allowed = algorithms.available()
-    names = tuple(text.split(","))
-    for name in names:
-        if name not in allowed:
-            raise argparse.ArgumentTypeError(f"{name!r}: allowed are {', '.join(allowed)}")
-    return names
 
 
 def _counts(text: str) -> tuple[int, ...]:

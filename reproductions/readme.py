@@ -18,9 +18,10 @@ from bench.records import store
 from plots.analysis import claims, stats
 from plots.analysis.frames import Record
 from reproductions.all import discover
+from reproductions.loading import load
 from reproductions.options import Options
 from reproductions.report import interval_text
-from reproductions.run import CLAIMS, load
+from reproductions.reproduction import CLAIMS
 
 README = ROOT / "README.md"
 MARKS = ("<!-- results -->", "<!-- /results -->")
@@ -61,7 +62,7 @@ def generate() -> str:
     ]
     for one in discover():
         if one.read is None:
-            record = load(record_dir, one.grid(options), all_seeds=True)
+            record = load(record_dir, one.grid(options), options.preset, all_seeds=True)
         elif (measured := one.read(record_dir)) is not None:
             record = measured
         else:

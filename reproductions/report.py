@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.config import RunConfig
+from bench.experiments.arms import timed_arm
 from bench.experiments.progress import say
 from plots.analysis.claims import Verdict
 from plots.analysis.frames import Record
@@ -75,10 +76,10 @@ def compare(mine: Record, recorded: Record, configs: Sequence[RunConfig]) -> pd.
         seeds = sorted(set(sides[0].index) & set(sides[1].index))
         win_rates = [side.loc[seeds, "win_rate"] for side in sides]
         interval = t_interval((win_rates[0] - win_rates[1]).to_numpy())
-        kind = config.timed or config.lr_schedule
+        kind = timed_arm(config) or config.lr_schedule
         rows.append(
             {
-                "cell": f"{config.stage.model} {config.algorithm} {config.schedule} {kind}",
+                "cell": f"{config.stage.model} {config.algorithm.name} {config.schedule} {kind}",
                 "seeds": len(seeds),
                 "identical": sum(
                     _evaluations(mine, key, seed).equals(_evaluations(recorded, key, seed))

@@ -20,7 +20,8 @@ from bench.config import RunConfig
 from bench.staleness import ON_POLICY
 from plots.analysis.frames import Record
 from reproductions.options import Options
-from reproductions.run import Reproduction, reproduce
+from reproductions.reproduction import Reproduction
+from reproductions.run import reproduce
 
 EVALUATED = ["win_rate", "kl_nats", "perplexity", "perplexity_diluted", "completion_tokens_mean"]
 

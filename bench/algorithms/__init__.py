@@ -1,72 +1,57 @@
 """Algorithms by name. Adding one means adding one file to this folder.
 
-The file holds one frozen dataclass (the protocol is in ``base.py``) and a literal mapping
-``VARIANTS``: each name the algorithm runs under, with the hyper-parameters in which that variant
-differs from the class's defaults. Nothing here imports torch until an algorithm is built.
+The file holds a frozen dataclass, a subclass of ``base.Algorithm`` with a ``name``. A variant that
+differs in its defaults is a subclass with a name of its own.
 """
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from functools import cache
+import pkgutil
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
+from bench.algorithms.base import Algorithm
 from bench.errors import UserError
 
-if TYPE_CHECKING:
-    from bench.algorithms.base import Algorithm
+
+def _named(cls: type[Algorithm]) -> Iterator[type[Algorithm]]:
+    if "name" in vars(cls):
+        yield cls
+    for subclass in cls.__subclasses__():
+        yield from _named(subclass)
 
 
-def available() -> tuple[str, ...]:
-    """Return the names that ``build`` knows, in alphabetical order."""
-    return tuple(sorted(_variants()))
+def _registry() -> dict[str, type[Algorithm]]:
+    """Return the algorithms of all files of this folder, in alphabetical order."""
+    for module in pkgutil.iter_modules(__path__):
+        import_module(f"{__name__}.{module.name}")
+    found: dict[str, type[Algorithm]] = {}
+    for cls in sorted(_named(Algorithm), key=lambda cls: cls.name):  # type: ignore[type-abstract]
+        if cls.name in found:
+            other = found[cls.name].__module__
+            raise UserError(f"{cls.__module__}: algorithm {cls.name!r} is also in {other}")
+        found[cls.name] = cls
+    return found
+
+
+ALGORITHMS = _registry()
 
 
 def build(name: str, params: Mapping[str, Any] | None = None) -> Algorithm:
-    """Return the algorithm ``name``, with ``params`` in place of its variant's hyper-parameters.
+    """Return the algorithm ``name``, with ``params`` in place of its default hyper-parameters.
 
     Raises:
         UserError: unknown name or hyper-parameter, or a value out of range; says what is allowed.
     """
     params = params or {}
-    variants = _variants()
-    if name not in variants:
-        raise UserError(f"algorithm {name!r}: allowed are {', '.join(available())}")
-    module_name, differences = variants[name]
-    module = import_module(f"{__name__}.{module_name}")
-    (cls,) = (
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and is_dataclass(value) and value.__module__ == module.__name__
-    )
+    if name not in ALGORITHMS:
+        raise UserError(f"algorithm {name!r}: allowed are {', '.join(ALGORITHMS)}")
+    cls = ALGORITHMS[name]
     allowed = [field.name for field in fields(cls)]
     if unknown := sorted(set(params) - set(allowed)):
         raise UserError(
             f"algorithm {name}: no parameter {', '.join(unknown)}; allowed are {', '.join(allowed)}"
         )
-    try:
-        return cast("Algorithm", cls(**{**differences, **params}))
-    except UserError as error:
-        raise UserError(f"algorithm {name}: {error}") from error
-
-
-@cache
-def _variants() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Read each file's ``VARIANTS`` without running it: name -> (module, differing parameters)."""
-    found: dict[str, tuple[str, dict[str, Any]]] = {}
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            match node:
-                case (
-                    ast.AnnAssign(target=ast.Name(id="VARIANTS"), value=ast.expr() as value)
-                    | ast.Assign(targets=[ast.Name(id="VARIANTS")], value=value)
-                ):
-                    for name, differences in ast.literal_eval(value).items():
-                        if name in found:
-                            raise UserError(f"{path}: algorithm {name!r} is in {found[name][0]}")
-                        found[name] = (path.stem, differences)
-    return found
+    return cls(**params)

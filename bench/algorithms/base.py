@@ -2,19 +2,22 @@
 
 The learner calls ``prepare`` once per batch (choose rows, compute advantages) and ``loss`` once per
 epoch on what it prepared. Algorithms never import each other and the learner knows none by name.
+Imports no torch at run time, so that a configuration can be read without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from math import isfinite
-from typing import Any, Literal, Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bench.errors import UserError
 from bench.types import ScoredRollouts
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 OldLogprobs = Literal["behaviour", "proximal"]
 
@@ -56,79 +59,123 @@ class LossOutput:
     metrics: Mapping[str, float]
 
 
-class Algorithm(Protocol):
-    """The protocol of every file in this folder; see ``rloo.py`` for the shortest full example."""
+@dataclass(frozen=True, slots=True)
+class SearchGrid:
+    """What the search for hyper-parameters tries at N = 1 (``python -m bench.tuning``).
 
-    @property
-    def completions_per_prompt(self) -> int:
-        """K."""
-        ...
-
-    @property
-    def epochs(self) -> int:
-        """T: optimiser steps on the same batch."""
-        ...
-
-    @property
-    def old_logprobs(self) -> OldLogprobs:
-        """Which log-probs are the old ones."""
-        ...
-
-    @property
-    def needs_ref_logprobs(self) -> bool:
-        """Whether ``scored.ref_logprobs`` must be there."""
-        ...
-
-    @property
-    def needs_values(self) -> bool:
-        """Whether a value model is trained beside the policy."""
-        ...
-
-    def prepare(self, inputs: Inputs) -> Minibatch:
-        """Choose rows and compute targets, without gradient."""
-        ...
-
-    def loss(self, new_logprobs: Tensor, values: Tensor | None, batch: Minibatch) -> LossOutput:
-        """Return the loss of the prepared rows. ``new_logprobs`` and ``values`` are [M, T]."""
-        ...
-
-
-def check_params(
-    algorithm: object,
-    *,
-    whole: Mapping[str, int],
-    positive: Iterable[str] = (),
-    non_negative: Iterable[str] = (),
-    choices: Mapping[str, tuple[str, ...]] | None = None,
-) -> None:
-    """Refuse hyper-parameters out of range.
-
-    Args:
-        algorithm: the dataclass whose fields the other arguments name.
-        whole: whole numbers, with the least value allowed.
-        positive: finite numbers above 0.
-        non_negative: finite numbers, at least 0.
-        choices: words, with those allowed.
-
-    Raises:
-        UserError: names the field, its value and what is allowed.
+    First every learning rate at the middle value of ``coefficient``, then every value of
+    ``coefficient`` at the best learning rate.
     """
 
-    def require(name: str, is_allowed: bool, allowed: str) -> None:
-        if not is_allowed:
-            raise UserError(f"{name} = {getattr(algorithm, name)!r}: must be {allowed}")
+    coefficient: str | None = None  # a field of the algorithm; None: only the rate is searched
+    values: tuple[float, ...] = ()
+    learning_rates: tuple[float, ...] = (2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
 
-    for name, least in whole.items():
-        value = getattr(algorithm, name)
-        require(name, type(value) is int and value >= least, f"a whole number, at least {least}")
-    for name in positive:
-        value = getattr(algorithm, name)
-        require(name, _is_number(value) and value > 0, "a number above 0")
-    for name in non_negative:
-        value = getattr(algorithm, name)
-        require(name, _is_number(value) and value >= 0, "a number, at least 0")
-    for name, words in (choices or {}).items():
-        require(name, getattr(algorithm, name) in words, f"one of {', '.join(words)}")
+    @property
+    def middle(self) -> float | None:
+        """The value of the coefficient at which learning rates are compared."""
+        return self.values[len(self.values) // 2] if self.values else None
+
+
+def whole(default: int, *, least: int) -> Any:
+    """Return a dataclass field for a whole number, at least ``least``."""
+
+    def check(value: Any) -> str | None:
+        allowed = type(value) is int and value >= least
+        return None if allowed else f"a whole number, at least {least}"
+
+    return field(default=default, metadata={"check": check})
+
+
+def positive(default: float | None) -> Any:
+    """Return a dataclass field for a finite number above 0; or None, if that is the default."""
+
+    def check(value: Any) -> str | None:
+        allowed = (value is None and default is None) or (_is_number(value) and value > 0)
+        return None if allowed else "a number above 0"
+
+    return field(default=default, metadata={"check": check})
+
+
+def non_negative(default: float) -> Any:
+    """Return a dataclass field for a finite number, at least 0."""
+
+    def check(value: Any) -> str | None:
+        return None if _is_number(value) and value >= 0 else "a number, at least 0"
+
+    return field(default=default, metadata={"check": check})
+
+
+def one_of(default: str, *others: str) -> Any:
+    """Return a dataclass field for one of several words."""
+    words = (default, *others)
+
+    def check(value: Any) -> str | None:
+        return None if value in words else f"one of {', '.join(words)}"
+
+    return field(default=default, metadata={"check": check})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithm(ABC):
+    """An algorithm and its hyper-parameters; see ``rloo.py`` for a short full example.
+
+    Attributes:
+        name: what it is called in configurations, tables and files.
+        grid: what the search for its hyper-parameters tries.
+        needs_ref_logprobs: whether ``scored.ref_logprobs`` must be there.
+        needs_values: whether a value model is trained beside the policy.
+        old_logprobs: which log-probs are the old ones; a hyper-parameter where there is a ratio.
+        completions_per_prompt: K.
+        epochs: T, optimiser steps on the same batch.
+    """
+
+    name: ClassVar[str]
+    grid: ClassVar[SearchGrid] = SearchGrid()
+    needs_ref_logprobs: ClassVar[bool] = True
+    needs_values: ClassVar[bool] = False
+    old_logprobs: ClassVar[OldLogprobs] = "behaviour"
+
+    completions_per_prompt: int = whole(2, least=2)
+    epochs: int = whole(1, least=1)
+
+    def __post_init__(self) -> None:
+        """Refuse hyper-parameters out of range.
+
+        Raises:
+            UserError: says which, and what is allowed.
+        """
+        for one in fields(self):
+            check: Callable[[Any], str | None] | None = one.metadata.get("check")
+            value = getattr(self, one.name)
+            if check is not None and (allowed := check(value)) is not None:
+                raise UserError(f"algorithm {self.name}: {one.name} = {value!r}: must be {allowed}")
+
+    def identity(self) -> dict[str, Any]:
+        """Return the hyper-parameters that are part of a run's identity, as plain JSON.
+
+        These are the one that the search varies, and those that differ from their defaults. A
+        hyper-parameter added later, at a default that changes nothing, leaves identities as they
+        are.
+        """
+        values = asdict(self)
+        return {
+            one.name: values[one.name]
+            for one in fields(self)
+            if one.name == self.grid.coefficient or getattr(self, one.name) != _default(one)
+        }
+
+    @abstractmethod
+    def prepare(self, inputs: Inputs) -> Minibatch:
+        """Choose rows and compute targets, without gradient."""
+
+    @abstractmethod
+    def loss(self, new_logprobs: Tensor, values: Tensor | None, batch: Minibatch) -> LossOutput:
+        """Return the loss of the prepared rows. ``new_logprobs`` and ``values`` are [M, T]."""
+
+
+def _default(one: Any) -> Any:
+    return one.default_factory() if one.default is MISSING else one.default
 
 
 def _is_number(value: Any) -> bool:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
-from bench.algorithms.base import Inputs, LossOutput, Minibatch, OldLogprobs, check_params
+from bench.algorithms.base import Algorithm, Inputs, LossOutput, Minibatch
 from bench.algorithms.functional import as_metrics, best_and_worst, sequence_sum
-
-VARIANTS: dict[str, dict[str, Any]] = {"best_of_2": {"completions_per_prompt": 2}}
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestOfK:
+class BestOfK(Algorithm):
     """Maximum likelihood of the completion with the highest reward.
 
     ``L = mean over prompts of -sum_t log pi_new(y_best)``: summed over the completion's tokens up
@@ -28,20 +26,8 @@ class BestOfK:
     Source: arXiv:2410.18252, section 3.3. No deviation from the authors' code.
     """
 
-    completions_per_prompt: int = 2
-    epochs: int = 1
-
-    old_logprobs: ClassVar[OldLogprobs] = "behaviour"
+    name: ClassVar[str] = "best_of_2"
     needs_ref_logprobs: ClassVar[bool] = False
-    needs_values: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Refuse hyper-parameters out of range.
-
-        Raises:
-            UserError: says which, and what is allowed.
-        """
-        check_params(self, whole={"completions_per_prompt": 2, "epochs": 1})
 
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return the B best rows with their gain in reward [B]."""

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from bench.algorithms.base import Inputs, LossOutput, Minibatch, OldLogprobs, check_params
+from bench.algorithms.base import (
+    Algorithm,
+    Inputs,
+    LossOutput,
+    Minibatch,
+    OldLogprobs,
+    SearchGrid,
+    non_negative,
+    one_of,
+    positive,
+)
 from bench.algorithms.functional import as_metrics, group_normalised, sequence_sum, token_mean
-
-VARIANTS: dict[str, dict[str, Any]] = {"cispo": {}}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cispo:
+class Cispo(Algorithm):
     """Clipped importance-sampling policy optimisation. Not in the paper.
 
     With A_i normalised within the prompt's K completions and sg the stopped gradient::
@@ -33,28 +41,12 @@ class Cispo:
     (0 removes it); K = 2 by default, where only the sign of the difference in R is left.
     """
 
-    completions_per_prompt: int = 2
-    epochs: int = 1
-    old_logprobs: OldLogprobs = "behaviour"
-    kl_coef: float = 0.05
-    ratio_max: float = 5.0
+    name: ClassVar[str] = "cispo"
+    grid: ClassVar[SearchGrid] = SearchGrid("kl_coef", (0.02, 0.05, 0.1))
 
-    needs_ref_logprobs: ClassVar[bool] = True
-    needs_values: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Refuse hyper-parameters out of range.
-
-        Raises:
-            UserError: says which, and what is allowed.
-        """
-        check_params(
-            self,
-            whole={"completions_per_prompt": 2, "epochs": 1},
-            positive=("ratio_max",),
-            non_negative=("kl_coef",),
-            choices={"old_logprobs": ("behaviour", "proximal")},
-        )
+    old_logprobs: OldLogprobs = one_of("behaviour", "proximal")  # type: ignore[misc]
+    kl_coef: float = non_negative(0.05)
+    ratio_max: float = positive(5.0)
 
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return all rows with their advantages [R]."""

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from bench.algorithms.base import Inputs, LossOutput, Minibatch, OldLogprobs, check_params
+from bench.algorithms.base import Algorithm, Inputs, LossOutput, Minibatch, SearchGrid, positive
 from bench.algorithms.functional import as_metrics, leave_one_out, sequence_sum
-
-VARIANTS: dict[str, dict[str, Any]] = {"copg": {}}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Copg:
+class Copg(Algorithm):
     """Contrastive policy gradient on whole completions.
 
     The KL-regularised reward is of the policy that is trained, so it has a gradient::
@@ -37,21 +35,10 @@ class Copg:
     ``4 beta``; the factor makes learning rates comparable with RLOO's.
     """
 
-    completions_per_prompt: int = 2
-    epochs: int = 1
-    beta: float = 0.05
+    name: ClassVar[str] = "copg"
+    grid: ClassVar[SearchGrid] = SearchGrid("beta", (0.02, 0.05, 0.1))
 
-    old_logprobs: ClassVar[OldLogprobs] = "behaviour"
-    needs_ref_logprobs: ClassVar[bool] = True
-    needs_values: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Refuse hyper-parameters out of range.
-
-        Raises:
-            UserError: says which, and what is allowed.
-        """
-        check_params(self, whole={"completions_per_prompt": 2, "epochs": 1}, positive=("beta",))
+    beta: float = positive(0.05)
 
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return all rows with their scores and summed reference log-probs [R]."""

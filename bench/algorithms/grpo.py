@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from bench.algorithms.base import Inputs, LossOutput, Minibatch, OldLogprobs, check_params
+from bench.algorithms.base import (
+    Algorithm,
+    Inputs,
+    LossOutput,
+    Minibatch,
+    OldLogprobs,
+    SearchGrid,
+    non_negative,
+    one_of,
+    positive,
+)
 from bench.algorithms.functional import (
     as_metrics,
     clipped_surrogate,
@@ -17,11 +27,9 @@ from bench.algorithms.functional import (
     token_mean,
 )
 
-VARIANTS: dict[str, dict[str, Any]] = {"grpo": {}}
-
 
 @dataclass(frozen=True, kw_only=True)
-class Grpo:
+class Grpo(Algorithm):
     """Group relative policy optimisation. Not in the paper.
 
     With A_i the score normalised within its prompt's K completions, the same for every token::
@@ -40,28 +48,12 @@ class Grpo:
     equal completions; then only the sign of the difference of the scores is left.
     """
 
-    completions_per_prompt: int = 2
-    epochs: int = 1
-    old_logprobs: OldLogprobs = "behaviour"
-    kl_coef: float = 0.04
-    clip_range: float = 0.2
+    name: ClassVar[str] = "grpo"
+    grid: ClassVar[SearchGrid] = SearchGrid("kl_coef", (0.01, 0.04, 0.1))
 
-    needs_ref_logprobs: ClassVar[bool] = True
-    needs_values: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Refuse hyper-parameters out of range.
-
-        Raises:
-            UserError: says which, and what is allowed.
-        """
-        check_params(
-            self,
-            whole={"completions_per_prompt": 2, "epochs": 1},
-            positive=("clip_range",),
-            non_negative=("kl_coef",),
-            choices={"old_logprobs": ("behaviour", "proximal")},
-        )
+    old_logprobs: OldLogprobs = one_of("behaviour", "proximal")  # type: ignore[misc]
+    kl_coef: float = non_negative(0.04)
+    clip_range: float = positive(0.2)
 
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return all rows with advantages [R] and reference log-probs [R, T]."""

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from bench.algorithms.base import Inputs, LossOutput, Minibatch, OldLogprobs, check_params
+from bench.algorithms.base import (
+    Algorithm,
+    Inputs,
+    LossOutput,
+    Minibatch,
+    OldLogprobs,
+    SearchGrid,
+    non_negative,
+    one_of,
+    positive,
+)
 from bench.algorithms.functional import (
     as_metrics,
     clipped_surrogate,
@@ -17,11 +27,9 @@ from bench.algorithms.functional import (
     sequence_sum,
 )
 
-VARIANTS: dict[str, dict[str, Any]] = {"gspo": {}}
-
 
 @dataclass(frozen=True, kw_only=True)
-class Gspo:
+class Gspo(Algorithm):
     """Group sequence policy optimisation. Not in the paper.
 
     With |y| the completion's length in tokens and A_i normalised within the prompt's K::
@@ -38,29 +46,13 @@ class Gspo:
     RLOO (0 removes it); K = 2 by default, where only the sign of the difference in R is left.
     """
 
-    completions_per_prompt: int = 2
-    epochs: int = 1
-    old_logprobs: OldLogprobs = "behaviour"
-    kl_coef: float = 0.05
-    clip_low: float = 3e-4
-    clip_high: float = 4e-4
+    name: ClassVar[str] = "gspo"
+    grid: ClassVar[SearchGrid] = SearchGrid("kl_coef", (0.02, 0.05, 0.1))
 
-    needs_ref_logprobs: ClassVar[bool] = True
-    needs_values: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Refuse hyper-parameters out of range.
-
-        Raises:
-            UserError: says which, and what is allowed.
-        """
-        check_params(
-            self,
-            whole={"completions_per_prompt": 2, "epochs": 1},
-            positive=("clip_low", "clip_high"),
-            non_negative=("kl_coef",),
-            choices={"old_logprobs": ("behaviour", "proximal")},
-        )
+    old_logprobs: OldLogprobs = one_of("behaviour", "proximal")  # type: ignore[misc]
+    kl_coef: float = non_negative(0.05)
+    clip_low: float = positive(3e-4)
+    clip_high: float = positive(4e-4)
 
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return all rows with their advantages [R]."""

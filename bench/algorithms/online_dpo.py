@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from bench.algorithms.base import Inputs, LossOutput, Minibatch, OldLogprobs, check_params
+from bench.algorithms.base import (
+    Algorithm,
+    Inputs,
+    LossOutput,
+    Minibatch,
+    SearchGrid,
+    one_of,
+    positive,
+)
 from bench.algorithms.functional import as_metrics, best_and_worst, sequence_sum
-
-VARIANTS: dict[str, dict[str, Any]] = {"online_dpo": {}, "online_ipo": {"loss_type": "ipo"}}
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnlineDpo:
+class OnlineDpo(Algorithm):
     """Direct preference optimisation, or IPO, on pairs that the reward model labels.
 
     y+ and y- are the prompt's completions with the highest and the lowest reward. With all
@@ -37,27 +43,11 @@ class OnlineDpo:
     normalised by length. The paper states no beta for summaries; 0.1 is what its code runs.
     """
 
-    completions_per_prompt: int = 2
-    epochs: int = 1
-    beta: float = 0.1
-    loss_type: Literal["sigmoid", "ipo"] = "sigmoid"
+    name: ClassVar[str] = "online_dpo"
+    grid: ClassVar[SearchGrid] = SearchGrid("beta", (0.03, 0.1, 0.3))
 
-    old_logprobs: ClassVar[OldLogprobs] = "behaviour"
-    needs_ref_logprobs: ClassVar[bool] = True
-    needs_values: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Refuse hyper-parameters out of range.
-
-        Raises:
-            UserError: says which, and what is allowed.
-        """
-        check_params(
-            self,
-            whole={"completions_per_prompt": 2, "epochs": 1},
-            positive=("beta",),
-            choices={"loss_type": ("sigmoid", "ipo")},
-        )
+    beta: float = positive(0.1)
+    loss_type: Literal["sigmoid", "ipo"] = one_of("sigmoid", "ipo")
 
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return 2B rows, chosen first, with summed reference log-probs and rewards [2B]."""
@@ -95,3 +85,12 @@ class OnlineDpo:
             kl_ref_mean=kl_ref.mean(),
         )
         return LossOutput(per_pair.mean(), metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineIpo(OnlineDpo):
+    """Online DPO with the loss of IPO."""
+
+    name: ClassVar[str] = "online_ipo"
+
+    loss_type: Literal["sigmoid", "ipo"] = one_of("ipo", "sigmoid")

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from bench.algorithms.base import Inputs, LossOutput, Minibatch, OldLogprobs, check_params
+from bench.algorithms.base import (
+    Algorithm,
+    Inputs,
+    LossOutput,
+    Minibatch,
+    OldLogprobs,
+    SearchGrid,
+    non_negative,
+    one_of,
+    positive,
+    whole,
+)
 from bench.algorithms.functional import as_metrics, clipped_surrogate, token_mean
-
-VARIANTS: dict[str, dict[str, Any]] = {"ppo": {}}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ppo:
+class Ppo(Algorithm):
     """Proximal policy optimisation on tokens.
 
     Reward of token t: ``-kl_coef * (log pi_old - log pi_ref)``, plus the score at the last token.
@@ -42,32 +51,18 @@ class Ppo:
     put the score one position after EOS and regress the value there too; here EOS carries it.
     """
 
-    completions_per_prompt: int = 1
-    epochs: int = 1
-    old_logprobs: OldLogprobs = "behaviour"
-    kl_coef: float = 0.05
-    gamma: float = 1.0
-    lam: float = 0.95
-    clip_range: float = 0.2
-    value_coef: float = 0.1
-    value_clip_range: float = 0.2
-
-    needs_ref_logprobs: ClassVar[bool] = True
+    name: ClassVar[str] = "ppo"
+    grid: ClassVar[SearchGrid] = SearchGrid("kl_coef", (0.02, 0.05, 0.1))
     needs_values: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        """Refuse hyper-parameters out of range.
-
-        Raises:
-            UserError: says which, and what is allowed.
-        """
-        check_params(
-            self,
-            whole={"completions_per_prompt": 1, "epochs": 1},
-            positive=("clip_range", "value_clip_range"),
-            non_negative=("kl_coef", "gamma", "lam", "value_coef"),
-            choices={"old_logprobs": ("behaviour", "proximal")},
-        )
+    completions_per_prompt: int = whole(1, least=1)
+    old_logprobs: OldLogprobs = one_of("behaviour", "proximal")  # type: ignore[misc]
+    kl_coef: float = non_negative(0.05)
+    gamma: float = non_negative(1.0)
+    lam: float = non_negative(0.95)
+    clip_range: float = positive(0.2)
+    value_coef: float = non_negative(0.1)
+    value_clip_range: float = positive(0.2)
 
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return all rows with whitened advantages and returns [R, T]."""

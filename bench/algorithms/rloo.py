@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from bench.algorithms.base import Inputs, LossOutput, Minibatch, OldLogprobs, check_params
+from bench.algorithms.base import (
+    Algorithm,
+    Inputs,
+    LossOutput,
+    Minibatch,
+    OldLogprobs,
+    SearchGrid,
+    non_negative,
+    one_of,
+    positive,
+)
 from bench.algorithms.functional import as_metrics, clipped_surrogate, leave_one_out, sequence_sum
-
-VARIANTS: dict[str, dict[str, Any]] = {"rloo": {}, "rloo_vanilla": {"clip_range": None}}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rloo:
+class Rloo(Algorithm):
     """REINFORCE leave-one-out on whole completions.
 
     With R_i the KL-regularised reward of completion i and all sums over its tokens up to EOS::
@@ -35,28 +43,12 @@ class Rloo:
     section 3.3. No deviation from the authors' code.
     """
 
-    completions_per_prompt: int = 2
-    epochs: int = 1
-    old_logprobs: OldLogprobs = "behaviour"
-    kl_coef: float = 0.05
-    clip_range: float | None = 0.2
+    name: ClassVar[str] = "rloo"
+    grid: ClassVar[SearchGrid] = SearchGrid("kl_coef", (0.02, 0.05, 0.1))
 
-    needs_ref_logprobs: ClassVar[bool] = True
-    needs_values: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Refuse hyper-parameters out of range.
-
-        Raises:
-            UserError: says which, and what is allowed.
-        """
-        check_params(
-            self,
-            whole={"completions_per_prompt": 2, "epochs": 1},
-            positive=() if self.clip_range is None else ("clip_range",),
-            non_negative=("kl_coef",),
-            choices={"old_logprobs": ("behaviour", "proximal")},
-        )
+    old_logprobs: OldLogprobs = one_of("behaviour", "proximal")  # type: ignore[misc]
+    kl_coef: float = non_negative(0.05)
+    clip_range: float | None = positive(0.2)
 
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return all rows with their advantages [R]."""
@@ -93,3 +85,12 @@ class Rloo:
             kl_ref_mean=batch.targets["kl_ref"].mean(),
         )
         return LossOutput(per_row.mean(), metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RlooVanilla(Rloo):
+    """RLOO without a ratio."""
+
+    name: ClassVar[str] = "rloo_vanilla"
+
+    clip_range: float | None = positive(None)

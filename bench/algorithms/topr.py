@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from bench.algorithms.base import Inputs, LossOutput, Minibatch, OldLogprobs, check_params
+from bench.algorithms.base import (
+    Algorithm,
+    Inputs,
+    LossOutput,
+    Minibatch,
+    OldLogprobs,
+    SearchGrid,
+    non_negative,
+    one_of,
+)
 from bench.algorithms.functional import as_metrics, leave_one_out, sequence_sum
-
-VARIANTS: dict[str, dict[str, Any]] = {"topr": {}}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Topr:
+class Topr(Algorithm):
     """Tapered off-policy REINFORCE on whole completions. Not in the paper.
 
     With A_i the leave-one-out advantage and sg the stopped gradient::
@@ -36,26 +43,11 @@ class Topr:
     RLOO (0 removes it).
     """
 
-    completions_per_prompt: int = 2
-    epochs: int = 1
-    old_logprobs: OldLogprobs = "behaviour"
-    kl_coef: float = 0.05
+    name: ClassVar[str] = "topr"
+    grid: ClassVar[SearchGrid] = SearchGrid("kl_coef", (0.02, 0.05, 0.1))
 
-    needs_ref_logprobs: ClassVar[bool] = True
-    needs_values: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Refuse hyper-parameters out of range.
-
-        Raises:
-            UserError: says which, and what is allowed.
-        """
-        check_params(
-            self,
-            whole={"completions_per_prompt": 2, "epochs": 1},
-            non_negative=("kl_coef",),
-            choices={"old_logprobs": ("behaviour", "proximal")},
-        )
+    old_logprobs: OldLogprobs = one_of("behaviour", "proximal")  # type: ignore[misc]
+    kl_coef: float = non_negative(0.05)
 
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return all rows with their advantages [R]."""

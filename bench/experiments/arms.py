@@ -13,20 +13,38 @@ Imports no torch.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, fields
 from typing import get_args
 
-from bench.config import Execution, RunConfig, Timed
+from bench.config import Execution, RunConfig
 from bench.errors import UserError
 from bench.staleness import ON_POLICY, lag
+from bench.types import Timed
 
 SYNCHRONOUS: tuple[Timed, ...] = ("split", "whole")
 ARMS: tuple[Timed, ...] = get_args(Timed)
 
 
-def arm(config: RunConfig, timed: Timed) -> RunConfig:
+@dataclass(frozen=True, kw_only=True)
+class TimedRun(RunConfig):
+    """A run whose time is a result: alone on the machine, on the cores of its arm.
+
+    The arm is part of its identity: the numbers of two arms are the same, their times are not.
+    """
+
+    timed: Timed
+
+
+def arm(config: RunConfig, timed: Timed) -> TimedRun:
     """Return a run as one arm of the comparison: on-policy, or overlapped one step off-policy."""
-    return replace(config, timed=timed, schedule=ON_POLICY if timed in SYNCHRONOUS else lag(1))
+    shared = {field.name: getattr(config, field.name) for field in fields(config)}
+    schedule = ON_POLICY if timed in SYNCHRONOUS else lag(1)
+    return TimedRun(**{**shared, "schedule": schedule, "timed": timed})
+
+
+def timed_arm(config: RunConfig) -> Timed | None:
+    """Return the arm of a timed run, or None."""
+    return config.timed if isinstance(config, TimedRun) else None
 
 
 def execution(config: RunConfig) -> Execution:
@@ -36,16 +54,17 @@ def execution(config: RunConfig) -> Execution:
         UserError: there are not two cores for the two sides.
     """
     inline = config.engine != "vllm"  # which must not share a process with the learner
-    if config.timed is None:
+    timed = timed_arm(config)
+    if timed is None:
         return Execution(source="inline" if inline else "overlapped")
     cores = available_cores()
-    if config.timed == "whole":
+    if timed == "whole":
         if inline:
             return Execution(learner_threads=cores, pin_cores=True)
         return Execution(source="overlapped", learner_threads=cores, engine_threads=cores)
     if cores < 2:
         raise UserError(
-            f"timed = {config.timed!r}: learner and engine need a core each, this process may use 1"
+            f"timed = {timed!r}: learner and engine need a core each, this process may use 1"
         )
     learner = (cores + 1) // 2
     return Execution(

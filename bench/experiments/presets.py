@@ -1,4 +1,4 @@
-"""Presets: one dial from a laptop's CPU to the paper's scale. Imports no torch.
+"""Presets: one dial from a laptop's CPU to the paper's scale.
 
 | preset | models | task | where, time | may speak about |
 |---|---|---|---|---|
@@ -10,19 +10,24 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bench import algorithms, paths
+from bench.algorithms.base import Algorithm
 from bench.config import EvalConfig, RunConfig, StageConfig
 from bench.errors import UserError
 from bench.experiments.stage_configs import smoke_stage, tiny_stage, tldr_stage
-from bench.staleness import Schedule
+from bench.experiments.tuned import RECORDED, Tuned, read_tuned
+from bench.staleness import ON_POLICY, Schedule
+from bench.tasks import task_config
 
-TUNED = Path(__file__).with_name("tuned.toml")  # written by bench.tuning
 ORDER = ("smoke", "tiny", "small", "paper")
+# Algorithms whose episode is a completion, not a prompt, in the authors' code.
+EPISODE_IS_COMPLETION = ("rloo", "rloo_vanilla", "copg")
+PUBLISHED = ("ppo", "rloo", "rloo_vanilla", "copg", "online_dpo", "online_ipo", "best_of_2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,20 +40,43 @@ class Preset:
     n_values: tuple[int, ...]  # mini-batches per generation round
     verdicts: bool
     stage_of: Callable[[str], StageConfig]
-    run: Mapping[str, Any]  # RunConfig fields shared by all algorithms
+    run_of: Callable[[StageConfig, Algorithm, Schedule], RunConfig]  # what all algorithms share
+    completions_per_prompt: Mapping[str, int] = field(default_factory=dict)  # not the default's
+    published: tuple[str, ...] = ()  # algorithms that run at the authors' hyper-parameters
     gpus: int = 0  # of each run, where they are allotted
-    per_algorithm: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    engine: str = "hf"
+    task: str | None = None  # in place of the preset's own, at its default parameters
+    tuned: Mapping[str, Tuned] = field(default_factory=dict)  # by algorithm
+
+    @property
+    def key(self) -> str:
+        """What files of choices call it: hyper-parameters are chosen for one task."""
+        return self.name if self.task is None else f"{self.name}:{self.task}"
 
     def stage(self, model: str | None = None) -> StageConfig:
         """Return what a policy of this size starts from.
 
         Raises:
-            UserError: the preset has no such size.
+            UserError: the preset has no such size, or there is no such task.
         """
         model = model or self.models[0]
         if model not in self.models:
             raise UserError(f"model {model!r}: preset {self.name} has {', '.join(self.models)}")
-        return self.stage_of(model)
+        stage = self.stage_of(model)
+        return stage if self.task is None else replace(stage, task=task_config(self.task)())
+
+    def algorithm(self, name: str) -> Algorithm:
+        """Return an algorithm with its hyper-parameters at this preset.
+
+        Raises:
+            UserError: there is none of that name, or a tuned value is out of range.
+        """
+        params: dict[str, Any] = {}
+        if name in self.completions_per_prompt:
+            params["completions_per_prompt"] = self.completions_per_prompt[name]
+        if name in self.tuned:
+            params |= self.tuned[name].algorithm_params
+        return algorithms.build(name, params)
 
     def run_config(
         self,
@@ -64,38 +92,67 @@ class Preset:
         Raises:
             UserError: a value is out of range; see ``RunConfig``.
         """
-        fields: dict[str, Any] = {
-            **self.run,
-            **self.per_algorithm.get(algorithm, {}),
-            **tuned(self.name).get(algorithm, {}),
-            **overrides,
-        }
-        return RunConfig(
-            stage=self.stage(model), algorithm=algorithm, schedule=schedule, seed=seed, **fields
-        )
+        config = self.run_of(self.stage(model), self.algorithm(algorithm), schedule)
+        if algorithm in self.tuned:
+            config = replace(config, learning_rate=self.tuned[algorithm].learning_rate)
+        return replace(config, engine=self.engine, seed=seed, **overrides)
+
+    def is_tuned(
+        self, algorithm: str, learning_rate: float, algorithm_params: Mapping[str, Any]
+    ) -> bool:
+        """Return whether a run has the hyper-parameters that were chosen for its algorithm.
+
+        They were chosen by the search at N = 1 or, at the paper's scale, by the authors.
+
+        Args:
+            algorithm: its name.
+            learning_rate: of the run.
+            algorithm_params: as ``Algorithm.identity`` gives them.
+        """
+        if algorithm not in self.tuned and algorithm not in self.published:
+            return False
+        chosen = self.run_config(algorithm, ON_POLICY)
+        expected = chosen.learning_rate, chosen.algorithm.identity()
+        return (learning_rate, algorithm_params) == expected
 
 
-def tuned(preset_name: str) -> dict[str, dict[str, Any]]:
-    """Return the hyper-parameters that the search at N = 1 chose, by algorithm."""
-    if not TUNED.exists():
-        return {}
-    found: dict[str, dict[str, Any]] = tomllib.loads(TUNED.read_text()).get(preset_name, {})
-    return found
+def preset(name: str, results_dir: Path | None = None, task: str | None = None) -> Preset:
+    """Return a preset by name, with the hyper-parameters chosen for it.
 
-
-def preset(name: str) -> Preset:
-    """Return a preset by name.
+    Args:
+        name: of the preset.
+        task: in place of the preset's own, at its default parameters.
+        results_dir: where the user's own choices are looked for, which replace the recorded ones;
+            None: the preset's default results directory.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is none of that name, or a file of choices cannot be read.
     """
     makers = {"smoke": _smoke, "tiny": _tiny, "small": _small, "paper": _paper}
     if name not in makers:
         raise UserError(f"preset {name!r}: allowed are {', '.join(ORDER)}")
-    return makers[name]()
+    found = makers[name]()
+    if task is not None and task_config(task) is not type(found.stage().task):
+        found = replace(found, task=task, published=())
+    own = (results_dir or paths.results_dir(name)) / paths.TUNED
+    choices = read_tuned(RECORDED), read_tuned(own)
+    recorded, users = (file.get(found.key, {}) for file in choices)
+    return replace(found, tuned=recorded | users)
 
 
 def _smoke() -> Preset:
+    def run_of(stage: StageConfig, algorithm: Algorithm, schedule: Schedule) -> RunConfig:
+        return RunConfig(
+            stage=stage,
+            algorithm=algorithm,
+            schedule=schedule,
+            updates=4,
+            prompts_per_batch=8,
+            learning_rate=3e-4,
+            max_completion_tokens=16,
+            evaluation=EvalConfig(every=2, prompts=32),
+        )
+
     return Preset(
         name="smoke",
         seeds=2,
@@ -103,18 +160,24 @@ def _smoke() -> Preset:
         n_values=(1, 4),
         verdicts=False,
         stage_of=smoke_stage,
-        run={
-            "updates": 4,
-            "prompts_per_batch": 8,
-            "learning_rate": 3e-4,
-            "max_completion_tokens": 16,
-            "evaluation": EvalConfig(every=2, prompts=32),
-        },
-        per_algorithm={"ppo": {"algorithm_params": {"completions_per_prompt": 2}}},
+        run_of=run_of,
+        completions_per_prompt={"ppo": 2},
     )
 
 
 def _tiny() -> Preset:
+    def run_of(stage: StageConfig, algorithm: Algorithm, schedule: Schedule) -> RunConfig:
+        return RunConfig(
+            stage=stage,
+            algorithm=algorithm,
+            schedule=schedule,
+            updates=128,
+            prompts_per_batch=64,
+            learning_rate=2e-4,
+            max_completion_tokens=20,
+            evaluation=EvalConfig(every=16, prompts=512),
+        )
+
     return Preset(
         name="tiny",
         seeds=3,
@@ -122,37 +185,33 @@ def _tiny() -> Preset:
         n_values=(1, 2, 4, 8, 16, 32, 64),
         verdicts=True,
         stage_of=tiny_stage,
-        run={
-            "updates": 128,
-            "prompts_per_batch": 64,
-            "learning_rate": 2e-4,
-            "max_completion_tokens": 20,
-            "evaluation": EvalConfig(every=16, prompts=512),
-        },
+        run_of=run_of,
         # Two completions of each prompt for every algorithm, so that all see the same number of
         # completions per update; the authors give PPO one (their episode is a prompt).
-        per_algorithm={"ppo": {"algorithm_params": {"completions_per_prompt": 2}}},
+        completions_per_prompt={"ppo": 2},
     )
 
 
-# The authors' TL;DR hyper-parameters: AdamW, 3e-6 linear, temperature 0.7, 256 updates of 512
-# prompts, response length 53 in every training config, 128 in evaluation at temperature 0.01.
-_TLDR_RUN = {
-    "updates": 256,
-    "prompts_per_batch": 512,
-    "learning_rate": 3e-6,
-    "lr_schedule": "per_round",
-    "max_completion_tokens": 53,
-    "missing_eos_penalty": -1.0,
-    "microbatch_rows": 32,
-    "dtype": "bfloat16",
-    "evaluation": EvalConfig(every=64, prompts=4096, max_completion_tokens=128),
-}
-_TLDR_ALGORITHMS: dict[str, dict[str, Any]] = {
-    # An RLOO episode is a completion: 256 prompts of 2 in the authors' code.
-    name: {"prompts_per_batch": 256}
-    for name in ("rloo", "rloo_vanilla", "copg")
-}
+def _tldr_run(stage: StageConfig, algorithm: Algorithm, schedule: Schedule) -> RunConfig:
+    """Return a run with the authors' TL;DR hyper-parameters.
+
+    AdamW, 3e-6 linear, temperature 0.7, 256 updates of 512 prompts, response length 53 in every
+    training config, 128 in evaluation at temperature 0.01.
+    """
+    return RunConfig(
+        stage=stage,
+        algorithm=algorithm,
+        schedule=schedule,
+        updates=256,
+        prompts_per_batch=256 if algorithm.name in EPISODE_IS_COMPLETION else 512,
+        learning_rate=3e-6,
+        lr_schedule="per_round",
+        max_completion_tokens=53,
+        missing_eos_penalty=-1.0,
+        microbatch_rows=32,
+        dtype="bfloat16",
+        evaluation=EvalConfig(every=64, prompts=4096, max_completion_tokens=128),
+    )
 
 
 def _paper() -> Preset:
@@ -163,20 +222,22 @@ def _paper() -> Preset:
         n_values=(1, 2, 4, 8, 16, 32, 64),
         verdicts=True,
         stage_of=tldr_stage,
-        run=_TLDR_RUN,
+        run_of=_tldr_run,
+        published=PUBLISHED,
         gpus=1,
-        per_algorithm=_TLDR_ALGORITHMS,
     )
 
 
 def _small() -> Preset:
-    run = {
-        **_TLDR_RUN,
-        "updates": 64,
-        "prompts_per_batch": 128,
-        "lr_schedule": "per_update",
-        "evaluation": EvalConfig(every=16, prompts=512, max_completion_tokens=128),
-    }
+    def run_of(stage: StageConfig, algorithm: Algorithm, schedule: Schedule) -> RunConfig:
+        return replace(
+            _tldr_run(stage, algorithm, schedule),
+            updates=64,
+            prompts_per_batch=128,
+            lr_schedule="per_update",
+            evaluation=EvalConfig(every=16, prompts=512, max_completion_tokens=128),
+        )
+
     return Preset(
         name="small",
         seeds=3,
@@ -184,7 +245,7 @@ def _small() -> Preset:
         n_values=(1, 4, 16, 64),
         verdicts=True,
         stage_of=tldr_stage,
-        run=run,
+        run_of=run_of,
+        published=PUBLISHED,
         gpus=1,
-        per_algorithm={},
     )

@@ -6,70 +6,83 @@ checkpoints made from it.
 
 from __future__ import annotations
 
-from bench.config import StageConfig
-
-TINY_WORLD = {
-    "subjects": 11,
-    "verbs": 16,
-    "objects": 28,
-    "statements": 5,
-    "max_own": 3,
-    "max_clauses": 4,
-    "superfluous_rate": 0.9,
-    "omit_rate": 0.1,
-    "misreport_rate": 0.05,
-    "train_prompts": 16384,
-    "tuning_prompts": 1024,
-    "eval_prompts": 1024,
-    "seed": 0,
-}
-TINY_STAGES = {
-    "sft_steps": 4000,
-    "sft_batch_size": 128,
-    "sft_learning_rate": 3e-3,
-    "sft_warmup_steps": 100,
-    "comparisons": 20000,
-    "comparison_temperature": 1.0,
-    "max_completion_tokens": 20,
-    "reward_epochs": 1,
-    "reward_batch_size": 128,
-    "reward_learning_rate": 1e-3,
-    "reward_centering": 0.01,
-}
+from bench.config import StageConfig, StageParams
+from bench.tasks import task_config
+from bench.tasks.tldr_tiny.world import TldrTinyConfig
 
 
 def tiny_stage(model: str) -> StageConfig:
     """Return the world of preset ``tiny`` with a policy of size ``0.1m``, ``0.4m`` or ``2m``."""
     return StageConfig(
-        task="tldr_tiny", task_params=TINY_WORLD, model=model, params=TINY_STAGES, seed=0
+        task=TldrTinyConfig(
+            subjects=11,
+            verbs=16,
+            objects=28,
+            statements=5,
+            max_own=3,
+            max_clauses=4,
+            superfluous_rate=0.9,
+            omit_rate=0.1,
+            misreport_rate=0.05,
+            train_prompts=16384,
+            tuning_prompts=1024,
+            eval_prompts=1024,
+            seed=0,
+        ),
+        model=model,
+        params=StageParams(
+            sft_steps=4000,
+            sft_batch_size=128,
+            sft_learning_rate=3e-3,
+            sft_warmup_steps=100,
+            comparisons=20000,
+            comparison_temperature=1.0,
+            max_completion_tokens=20,
+            reward_epochs=1,
+            reward_batch_size=128,
+            reward_learning_rate=1e-3,
+            reward_centering=0.01,
+        ),
+        seed=0,
     )
 
 
 def smoke_stage(model: str = "smoke") -> StageConfig:
     """Return a smaller, easier world whose stages train within seconds."""
-    world = TINY_WORLD | {
-        "subjects": 3,
-        "verbs": 4,
-        "objects": 4,
-        "statements": 3,
-        "max_own": 2,
-        "max_clauses": 3,
-        "train_prompts": 1024,
-        "tuning_prompts": 128,
-        "eval_prompts": 128,
-    }
-    stages = TINY_STAGES | {
-        "sft_steps": 150,
-        "sft_batch_size": 64,
-        "sft_warmup_steps": 10,
-        "comparisons": 2000,
-        "max_completion_tokens": 16,
-        "reward_epochs": 1,
-        "reward_batch_size": 64,
-    }
-    return StageConfig(task="tldr_tiny", task_params=world, model=model, params=stages, seed=0)
+    return StageConfig(
+        task=TldrTinyConfig(
+            subjects=3,
+            verbs=4,
+            objects=4,
+            statements=3,
+            max_own=2,
+            max_clauses=3,
+            superfluous_rate=0.9,
+            omit_rate=0.1,
+            misreport_rate=0.05,
+            train_prompts=1024,
+            tuning_prompts=128,
+            eval_prompts=128,
+            seed=0,
+        ),
+        model=model,
+        params=StageParams(
+            sft_steps=150,
+            sft_batch_size=64,
+            sft_learning_rate=3e-3,
+            sft_warmup_steps=10,
+            comparisons=2000,
+            comparison_temperature=1.0,
+            max_completion_tokens=16,
+            reward_epochs=1,
+            reward_batch_size=64,
+            reward_learning_rate=1e-3,
+            reward_centering=0.01,
+        ),
+        seed=0,
+    )
 
 
 def tldr_stage(model: str) -> StageConfig:
     """Return the paper's TL;DR with Pythia ``410m``, ``1b`` or ``2.8b``, stages released."""
-    return StageConfig(task="tldr", model=model)
+    return StageConfig(task=task_config("tldr")(), model=model, params=None)

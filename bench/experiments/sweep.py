@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from bench.config import RunConfig, StageConfig
-from bench.errors import UserError
-from bench.experiments import arms as timing
+from bench.config import Execution, RunConfig, StageConfig
+from bench.errors import RunsFailedError, UserError
+from bench.experiments import arms
 from bench.experiments.progress import Display, Tally, say
 from bench.paths import LOGS, UNFINISHED
 from bench.processes.pool import Event, Execute, Job, OnProgress, run_jobs
@@ -28,16 +28,13 @@ if TYPE_CHECKING:
     from bench.types import StageModels
 
 
-class SweepError(RuntimeError):
-    """Cells failed although everything asked for was possible; one line."""
-
-
 @dataclass(frozen=True)
 class Cell:
     """The payload of a run's job."""
 
     config: RunConfig
     models: StageModels
+    execution: Execution | None = None  # None: as ``arms.execution`` says
 
 
 def sweep(
@@ -50,6 +47,7 @@ def sweep(
     console: Console,
     execute: Execute | None = None,
     gpus_per_task: float | None = None,
+    execution: Execution | None = None,
 ) -> list[str]:
     """Do all runs that ``results_dir`` does not hold yet; return the ids of all of them.
 
@@ -65,15 +63,16 @@ def sweep(
         execute: what a worker does with a ``Cell`` job; trains and stores unless given.
         gpus_per_task: do the runs, but for timed ones, on the Ray cluster to which this process is
             connected, with a CPU and this many GPUs for each; None: in processes of this machine.
+        execution: how each run is carried out; None: as ``arms.execution`` says.
 
     Raises:
         UserError: something asked for is not possible; finished runs are kept.
-        SweepError: runs failed; the others were finished.
+        RunsFailedError: runs failed; the others were finished.
     """
     cells = {}
     for config in configs:
         start = models[config.stage.hash()]
-        cells[config.run_id(start.digest)] = Cell(config, start)
+        cells[config.run_id(start.digest)] = Cell(config, start, execution)
     missing, warnings = store.incomplete(results_dir, cells)
     for warning in warnings:
         say(console, f"warning: {warning}")
@@ -84,8 +83,8 @@ def sweep(
     if execute is None:
         origin = provenance.code_and_host()
         execute = partial(_train_and_store, results_dir, preset=preset, origin=origin)
-    timed = [job for job in jobs if job.payload.config.timed is not None]
-    untimed = [job for job in jobs if job.payload.config.timed is None]
+    timed = [job for job in jobs if arms.timed_arm(job.payload.config) is not None]
+    untimed = [job for job in jobs if arms.timed_arm(job.payload.config) is None]
     if gpus_per_task is None:
         run_all(untimed, execute, results_dir, workers, console, unit="cells", already_done=done)
     else:
@@ -103,7 +102,7 @@ def sweep(
             run=partial(pool.run_jobs, results_dir=results_dir, gpus=gpus_per_task),
         )
     if timed:
-        if (busy := timing.load_warning()) is not None:
+        if (busy := arms.load_warning()) is not None:
             say(console, f"warning: {busy}")
         done += len(untimed)
         run_all(timed, execute, results_dir, 1, console, unit="timed cells", already_done=done)
@@ -125,7 +124,7 @@ def run_all(
 
     Raises:
         UserError: a job was refused; the others are stopped.
-        SweepError: jobs failed; the others were finished.
+        RunsFailedError: jobs failed; the others were finished.
     """
     if not jobs:
         return
@@ -142,7 +141,7 @@ def run_all(
                 failures.append(event)
     if failures:
         first = failures[0]
-        raise SweepError(
+        raise RunsFailedError(
             f"{len(failures)} of {len(jobs)} {unit} failed, the others are done; first: "
             f"{jobs[first.index].label}: {first.error}"
         )
@@ -173,7 +172,7 @@ def build_stages(
 
     Raises:
         UserError: a stage cannot be built as configured.
-        SweepError: a stage failed.
+        RunsFailedError: a stage failed.
     """
     jobs = [
         Job(f"SFT and reward model, {stage.model}", f"stage-{name}", "stage", 1, stage)
@@ -185,13 +184,13 @@ def build_stages(
 
 
 def _job(run_id: str, cell: Cell) -> Job:
-    config = cell.config
+    config, timed = cell.config, arms.timed_arm(cell.config)
     per_round = "per_round " if config.lr_schedule == "per_round" else ""
     return Job(
-        label=f"{config.stage.model} {config.algorithm} {config.schedule} {per_round}"
-        f"{config.timed + ' ' if config.timed else ''}seed {config.seed}",
+        label=f"{config.stage.model} {config.algorithm.name} {config.schedule} {per_round}"
+        f"{timed + ' ' if timed else ''}seed {config.seed}",
         log_name=run_id,
-        group=f"{config.algorithm} {config.stage.model}",
+        group=f"{config.algorithm.name} {config.stage.model}",
         updates=config.updates,
         payload=cell,
     )
@@ -208,13 +207,13 @@ def _train_and_store(
     """Do a run; ``origin`` is where, None: here, whatever the machine."""
     import torch
 
-    from bench import algorithms
     from bench.loop import train
 
     torch.set_num_threads(1)
     cell: Cell = job.payload
-    execution = timing.execution(cell.config)
-    if cell.config.timed is None:  # a timed run is one piece
+    execution = cell.execution or arms.execution(cell.config)
+    if arms.timed_arm(cell.config) is None and execution.checkpoint_dir is None:
+        # a timed run is one piece
         execution = replace(execution, checkpoint_dir=results_dir / UNFINISHED)
     started = provenance.now_utc()
     result = train(
@@ -226,9 +225,7 @@ def _train_and_store(
         result,
         preset=preset,
         weights_digest=cell.models.digest,
-        old_logprobs=algorithms.build(
-            cell.config.algorithm, cell.config.algorithm_params
-        ).old_logprobs,
+        timed=arms.timed_arm(cell.config),
         source=execution.source,
         provenance={
             **(origin or provenance.code_and_host()),

@@ -25,7 +25,7 @@ from bench.config import RunConfig
 from bench.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.types import RunResult
+    from bench.types import RunResult, Timed
 
 SCHEMA_VERSION = 2
 
@@ -82,7 +82,7 @@ def write_run(
     *,
     preset: str,
     weights_digest: str,
-    old_logprobs: str,
+    timed: Timed | None = None,
     source: str = "inline",
     provenance: Mapping[str, Any],
 ) -> str:
@@ -97,20 +97,20 @@ def write_run(
         "config_hash": config.config_hash(),
         "config_json": json.dumps(config.cell(), sort_keys=True),
         "preset": preset,
-        "task": config.stage.task,
+        "task": config.stage.task.name,
         "model": config.stage.model,
-        "algorithm": config.algorithm,
+        "algorithm": config.algorithm.name,
         "schedule": str(config.schedule),
         "schedule_kind": config.schedule.kind,
         "n": config.schedule.n,
         "lr_schedule": config.lr_schedule,
-        "old_logprobs": old_logprobs,
+        "old_logprobs": config.algorithm.old_logprobs,
         "learning_rate": config.learning_rate,
         "updates": config.updates,
         "split": config.evaluation.split,
         "engine": config.engine,
         "source": source,
-        "timed": config.timed,
+        "timed": timed,
         "seed": config.seed,
         "status": result.status,
         "diverged_at": result.diverged_at,

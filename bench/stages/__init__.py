@@ -1,8 +1,8 @@
 """The two stages before RL, by TRL's trainers: supervised fine-tuning and reward modelling.
 
 Checkpoints are cached by the hash of their ``StageConfig`` as ``<model>-<hash>/{sft,reward}``,
-beside ``provenance.json`` and ``training_curves.parquet``. A task whose checkpoints are released
-(it has a function ``stage_models``) has nothing trained.
+beside ``provenance.json`` and ``training_curves.parquet``. Nothing is trained for a task whose
+checkpoints are released.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,46 +27,17 @@ from bench.errors import UserError
 from bench.records import provenance, store
 from bench.stages.agreement import PolicySampler, reward_agreement
 from bench.stages.tiny_models import initial_policy
-from bench.tasks import build_task, task_module
 from bench.tasks.base import Task
-from bench.types import Prompt, StageModels
+from bench.types import StageModels
 
 if TYPE_CHECKING:
     from bench.stages.trainers import Curve
-
-Completion = tuple[int, ...]
 
 CURVES = pa.schema([
     ("stage", pa.string()), ("step", pa.int64()), ("loss", pa.float64()),
     ("accuracy", pa.float64()),  # of tokens (sft) or of comparisons (reward), while training
     ("learning_rate", pa.float64()), ("grad_norm", pa.float64()),
 ])  # fmt: skip
-
-
-class StageTask(Task, Protocol):
-    """A task that the stages can be trained on."""
-
-    def sft_pairs(self) -> Iterator[tuple[Prompt, Completion]]:
-        """Yield prompts and references for SFT."""
-        ...
-
-    def comparisons(
-        self, count: int, sample: SampleFn
-    ) -> list[tuple[Prompt, Completion, Completion]]:
-        """Return at most ``count`` (prompt, chosen, rejected).
-
-        ``sample(prompts, k)`` gives k completions of each prompt by the SFT model, for tasks whose
-        comparisons are not recorded.
-        """
-        ...
-
-
-class SampleFn(Protocol):
-    """The SFT model as a task's ``comparisons`` sees it."""
-
-    def __call__(self, prompts: Sequence[Prompt], k: int) -> list[list[Completion]]:
-        """Return k completions of each prompt."""
-        ...
 
 
 def resolve(stage: StageConfig, *, cache_dir: Path, fresh: bool = False) -> StageModels:
@@ -83,13 +53,14 @@ def resolve(stage: StageConfig, *, cache_dir: Path, fresh: bool = False) -> Stag
     """
     if not fresh and (found := find(stage, [cache_dir])):
         return found
-    params = StageParams.of(stage)
-    task = cast(StageTask, build_task(stage.task, stage.task_params))
+    if stage.params is None:
+        raise UserError(f"task {stage.task.name}: its models are not released, give stage params")
+    task = stage.task.build()
     store.check_writable(cache_dir)
     final = cache_dir / checkpoint_name(stage)
     with tempfile.TemporaryDirectory(prefix=f".{final.name}-", dir=cache_dir) as temporary:
         built = Path(temporary) / "new"
-        _train(stage, params, task, built)
+        _train(stage, stage.params, task, built)
         if final.exists():
             final.rename(Path(temporary) / "old")
         built.rename(final)
@@ -104,9 +75,7 @@ def find(stage: StageConfig, cache_dirs: Sequence[Path]) -> StageModels | None:
     Raises:
         UserError: a checkpoint lacks a file or has a damaged one.
     """
-    module = task_module(stage.task)
-    if hasattr(module, "stage_models"):
-        sources = module.stage_models(stage.model)
+    if (sources := stage.task.released(stage.model)) is not None:
         return _models(*map(_local, sources), repair="put the model's files there")
     for cache_dir in cache_dirs:
         path = cache_dir / checkpoint_name(stage)
@@ -120,7 +89,7 @@ def checkpoint_name(stage: StageConfig) -> str:
     return f"{stage.model.replace('/', '--')}-{stage.hash()}"
 
 
-def _train(stage: StageConfig, params: StageParams, task: StageTask, directory: Path) -> None:
+def _train(stage: StageConfig, params: StageParams, task: Task, directory: Path) -> None:
     # Here, since TRL takes seconds to import and runs that find their checkpoints need none of it.
     from bench.stages.trainers import quiet, train_reward, train_sft
 
@@ -147,7 +116,7 @@ def _train(stage: StageConfig, params: StageParams, task: StageTask, directory: 
     pq.write_table(_curve_table(curve), directory / "training_curves.parquet")
     record = {
         "stage_hash": stage.hash(),
-        "stage": asdict(stage),
+        "stage": stage.identity(),
         "weights_digest": models.digest,
         "started_utc": started_utc,
         "wall_s": round(wall_s, 1),

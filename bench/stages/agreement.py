@@ -12,13 +12,11 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from bench.engines.hf import HfEngine
 from bench.randomness import sample_seeds
-from bench.tasks.base import Task
+from bench.tasks.base import Completion, Task
 from bench.types import Prompt, Sampling
 
 if TYPE_CHECKING:
     from bench.types import StageModels
-
-Completion = tuple[int, ...]
 
 ROWS_PER_FORWARD = 256
 

@@ -1,34 +1,100 @@
-"""What a task is: prompts, references, comparisons, a tokenizer and a gold judge."""
+"""What a task is: prompts, references, a gold judge, and what SFT and reward models learn from.
+
+A task has two parts. Its configuration, a frozen dataclass, is part of a run's identity and loads
+nothing; ``build`` makes the task itself. Imports no torch at run time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
-
+from bench.errors import UserError
 from bench.types import Prompt
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerBase
+
 Split = Literal["train", "tuning", "eval"]
+Completion = tuple[int, ...]
+Sampler = Callable[[Sequence[Prompt], int], list[list[Completion]]]  # k completions of each prompt
 
 
-class Task(Protocol):
-    """The protocol of every file in this folder. Splits never share a prompt."""
+class Task(ABC):
+    """A task, ready to use. Splits never share a prompt.
+
+    A task whose SFT and reward models are released need not have ``sft_pairs`` and ``comparisons``.
+    """
 
     tokenizer: PreTrainedTokenizerBase
 
+    @abstractmethod
     def prompts(self, split: Split) -> Sequence[Prompt]:
         """Return the split's prompts, always in the same order."""
-        ...
 
-    def references(self, prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
+    @abstractmethod
+    def references(self, prompts: Sequence[Prompt]) -> list[Completion]:
         """Return the human-like reference completion of each prompt, EOS included."""
-        ...
 
+    @abstractmethod
     def gold_rewards(
         self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]
     ) -> NDArray[np.float64]:
         """Return the gold judge's reward of each completion; one without EOS is unfinished."""
-        ...
+
+    def sft_pairs(self) -> Iterator[tuple[Prompt, Completion]]:
+        """Yield prompts and references for SFT; none of them is in a split.
+
+        Raises:
+            UserError: the task has none.
+        """
+        raise UserError(f"task {type(self).__name__}: has no pairs to train an SFT model on")
+
+    def comparisons(
+        self, count: int, sample: Sampler
+    ) -> list[tuple[Prompt, Completion, Completion]]:
+        """Return at most ``count`` (prompt, chosen, rejected); none of the prompts is in a split.
+
+        Args:
+            count: how many.
+            sample: the SFT model, for tasks whose comparisons are not recorded.
+
+        Raises:
+            UserError: the task has none.
+        """
+        del count, sample
+        raise UserError(f"task {type(self).__name__}: has no comparisons for a reward model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig(ABC):
+    """Parameters of a task. All of them are part of a run's identity."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def build(self) -> Task:
+        """Return the task.
+
+        Raises:
+            UserError: data or models are missing.
+        """
+
+    def released(self, model: str) -> tuple[str, str] | None:
+        """Return where the SFT and the reward model of a policy size are, or None to train them.
+
+        Args:
+            model: the policy's size.
+
+        Returns:
+            Hub ids or local directories.
+
+        Raises:
+            UserError: there is no such size, or the hub directory in use lacks a model.
+        """
+        del model
+        return None

@@ -10,11 +10,11 @@ EOS, where the judge was trained to be read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +31,7 @@ from transformers import (
 
 from bench.errors import UserError
 from bench.hub import dataset_files, load_pretrained, resolve_hub
-from bench.tasks.base import Split
+from bench.tasks.base import Split, Task, TaskConfig
 from bench.types import Prompt
 
 DATASET = "vwxyzjn/summarize_from_feedback_tldr_3_filtered_oai_preprocessing_1706381144"
@@ -46,21 +46,11 @@ FIRST_ID = {"train": 0, "validation": 10**9}  # prompt id of a file split's firs
 ROWS_PER_READ = 1024  # tokenised at a time, to bound memory
 
 
-def stage_models(size: str) -> tuple[str, str]:
-    """Return where to load the SFT and the reward model of a policy size from.
-
-    Raises:
-        UserError: unknown size, or the hub directory in use lacks a model.
-    """
-    if size not in STAGE_MODELS:
-        raise UserError(f"tldr model {size!r}: allowed are {', '.join(STAGE_MODELS)}")
-    sft, reward = STAGE_MODELS[size]
-    return resolve_hub(sft), resolve_hub(reward)
-
-
 @dataclass(frozen=True, kw_only=True)
-class TldrParams:
-    """Parameters of the task (``StageConfig.task_params``)."""
+class TldrConfig(TaskConfig):
+    """Parameters of the task."""
+
+    name: ClassVar[str] = "tldr"
 
     max_prompt_tokens: int = 512  # longer prompts are left out
     tuning_prompts: int = 4096  # the last ones of the data set's train split
@@ -76,15 +66,34 @@ class TldrParams:
             if getattr(self, name) < 1:
                 raise UserError(f"tldr parameter {name} = {getattr(self, name)}: must be >= 1")
 
+    def build(self) -> Tldr:
+        """Return the task; data and judge are loaded when first needed.
 
-class Tldr:
+        Raises:
+            UserError: a data set, a column or a model is missing, or the tokenizer does not fit.
+        """
+        return Tldr(self)
+
+    def released(self, model: str) -> tuple[str, str]:
+        """Return where the SFT and the reward model of a policy size are.
+
+        Raises:
+            UserError: unknown size, or the hub directory in use lacks a model.
+        """
+        if model not in STAGE_MODELS:
+            raise UserError(f"tldr model {model!r}: allowed are {', '.join(STAGE_MODELS)}")
+        sft, reward = STAGE_MODELS[model]
+        return resolve_hub(sft), resolve_hub(reward)
+
+
+class Tldr(Task):
     """The task on its real data; see ``bench.tasks.base.Task``.
 
     Split ``eval`` is the data set's ``validation``, ``tuning`` the end of its ``train``; its
     ``test`` is not used. A prompt that occurs more than once is kept once, ``eval`` first.
     """
 
-    def __init__(self, params: TldrParams) -> None:
+    def __init__(self, params: TldrConfig) -> None:
         """Find all files and load the tokenizer; data and judge are loaded when first needed.
 
         Raises:
@@ -203,19 +212,6 @@ class Tldr:
             return []
         encoded: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         return encoded
-
-
-def build(params: Mapping[str, Any]) -> Tldr:
-    """Build the task from the fields of ``TldrParams``.
-
-    Raises:
-        UserError: an unknown parameter or one out of range; data or models are missing.
-    """
-    known = [field.name for field in fields(TldrParams)]
-    for name in params:
-        if name not in known:
-            raise UserError(f"tldr parameter {name!r}: allowed are {', '.join(known)}")
-    return Tldr(TldrParams(**params))
 
 
 def _check_columns(file: Path) -> None:

@@ -45,7 +45,9 @@ class Update:
         models = workload.save(directory, config.stage.model)
         execution = execution or Execution()
         source, learner, _ = assemble(config, models, execution)
-        return cls(source, learner, execution, workload.shape(config.algorithm, config.stage.model))
+        return cls(
+            source, learner, execution, workload.shape(config.algorithm.name, config.stage.model)
+        )
 
     def __call__(self, updates: int = 1) -> None:
         """Do one round."""

@@ -11,7 +11,6 @@ from typing import cast
 import pytest
 import torch
 
-from bench import algorithms
 from bench.algorithms.base import Inputs
 from bench.learning.learner import Learner
 from bench.learning.scoring import Scorer
@@ -51,7 +50,7 @@ def learner_of(algorithm: str, rollouts: Rollouts) -> tuple[Learner, list[Produc
     once; what the step computes besides is overhead.
     """
     config = workload.config(algorithm)
-    built = algorithms.build(algorithm, config.algorithm_params)
+    built = config.algorithm
     scorer = Scored(rollouts)
     values = workload.reward_model() if built.needs_values else None
     learner = Learner(config, built, workload.policy(), cast(Scorer, scorer), values)

@@ -27,7 +27,6 @@ from bench.experiments.presets import preset
 from bench.randomness import PromptStream, sample_seeds
 from bench.stages.tiny_models import gpt_neox_config, initial_policy
 from bench.staleness import ON_POLICY
-from bench.tasks import build_task
 from bench.tasks.base import Task
 from bench.throughput.table import Shape
 from bench.types import Prompt, Rollouts, Sampling, StageModels
@@ -43,8 +42,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 @cache
 def task() -> Task:
     """Return the preset's task."""
-    stage = preset(PRESET).stage_of(MODEL)
-    return build_task(stage.task, stage.task_params)
+    return preset(PRESET).stage_of(MODEL).task.build()
 
 
 def config(algorithm: str, model: str = MODEL) -> RunConfig:

@@ -226,6 +226,8 @@ def adjust(verdicts: Sequence[Verdict]) -> list[Verdict]:
 def judge(claims: Sequence[Claim], figure: str, record: Record, preset: str) -> list[Verdict]:
     """Judge all claims registered for a figure on a record.
 
+    A verdict on an algorithm whose hyper-parameters no search chose says so.
+
     Raises:
         UserError: an unknown preset.
         ValueError: the record has two runs for one algorithm, N and seed.
@@ -238,5 +240,8 @@ def judge(claims: Sequence[Claim], figure: str, record: Record, preset: str) -> 
         found = estimands.ESTIMANDS[claim.estimand](arm, claim.algorithms, claim.n)
         failures = estimands.failed_checks(arm, claim.algorithms, claim.n)
         failures += [found.failure] if found.failure else []
-        verdicts.append(verdict(found.values, claim, preset, failures, found.note))
+        untuned = [name for name in claim.algorithms if name in arm.untuned()]
+        notes = [found.note, f"untuned: {', '.join(untuned)}" if untuned else ""]
+        note = "; ".join(filter(None, notes))
+        verdicts.append(verdict(found.values, claim, preset, failures, note))
     return adjust(verdicts)

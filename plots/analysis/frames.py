@@ -108,6 +108,16 @@ class Record:
             spans=timed[RUN_KEYS].merge(spans, on="run_id"),
         )
 
+    def untuned(self) -> list[str]:
+        """Return the algorithms with runs whose hyper-parameters were not chosen by a search."""
+        if "tuned" not in self.final:
+            return []
+        return sorted(self.final.loc[~self.final["tuned"].astype(bool), "algorithm"].unique())
+
+    def n_values(self, algorithm: str) -> list[int]:
+        """Return the N at which an algorithm was run, smallest first."""
+        return sorted(set(self.final.loc[self.final["algorithm"] == algorithm, "n"]))
+
     def where(self, **columns: object) -> Record:
         """Return the runs with the given values, as in ``where(lr_schedule="per_update")``."""
         frames = {name: getattr(self, name) for name in ("final", "curves", "updates", "spans")}

@@ -12,7 +12,7 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from bench.config import Timed
+from bench.types import Timed
 from plots.analysis.frames import Record
 
 ARMS = get_args(Timed)

@@ -39,12 +39,15 @@ def interval_of(y: str) -> Callable[[ArrayLike], Interval]:
 
 
 def against_episodes(ax: Axes, record: Record, y: str = "win_rate") -> None:
-    """Draw one algorithm's trajectories, coloured by N: seeds as thin lines, their mean bold."""
-    frame = record.curves
-    palette = style.n_colours(frame["n"])
-    common = {"data": frame, "x": "episodes", "y": y, "hue": "n", "palette": palette, "ax": ax}
-    sns.lineplot(**common, units="run_id", estimator=None, lw=0.4, alpha=0.4, legend=False)
-    sns.lineplot(**common, estimator="mean", errorbar=None, lw=1.3, legend=False)
+    """Draw trajectories, coloured by N: seeds as thin lines, their mean bold.
+
+    The first algorithm's lines are solid, those of others beside it are dashed.
+    """
+    palette = style.n_colours(record.curves["n"])
+    for frame, dashes in _series(record.curves):
+        common = {"data": frame, "x": "episodes", "y": y, "hue": "n", "palette": palette, "ax": ax}
+        sns.lineplot(**common, units="run_id", estimator=None, lw=0.4, alpha=0.4, legend=False)
+        sns.lineplot(**common, estimator="mean", errorbar=None, lw=1.3, ls=dashes, legend=False)
     ax.set(xlabel="episodes (prompts)", ylabel=Y_LABELS[y])
     ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
     _say_if_one_seed(ax, record)
@@ -61,14 +64,30 @@ def n_key(ax: Axes, record: Record, x: float = 0.98, y: float = 0.05) -> None:
     ax.text(at, y, "N =", color=style.GREY, transform=ax.transAxes, ha="right", fontsize=7)
 
 
+def series_key(ax: Axes, record: Record) -> None:
+    """Name the lines where there is more than one algorithm."""
+    looks = style.looks_of(record.final)
+    series = _series(record.curves)
+    if len(series) > 1:
+        for frame, dashes in series:
+            label = looks[frame["algorithm"].iloc[0]].label
+            ax.plot([], [], color=style.GREY, lw=1.3, ls=dashes, label=label)
+        ax.legend(loc="upper left", handlelength=2.2)
+
+
 def frontier_paths(ax: Axes, record: Record) -> None:
-    """Draw one algorithm's mean paths of win rate against KL and its final policies, by N."""
+    """Draw mean paths of win rate against KL and the final policies, by N.
+
+    The first algorithm's paths are solid, those of others beside it are dashed.
+    """
     palette = style.n_colours(record.curves["n"])
-    for n, colour in palette.items():
-        runs = record.curves[record.curves["n"] == n]
-        path = runs.groupby("step")[["kl_nats", "win_rate"]].mean()
-        ax.plot(path["kl_nats"], path["win_rate"], color=colour, lw=1.0)
-        _final_points(ax, record.final[record.final["n"] == n], colour, "o")
+    for at, (frame, dashes) in enumerate(_series(record.curves)):
+        for n in sorted(frame["n"].unique()):
+            runs = frame[frame["n"] == n]
+            path = runs.groupby("step")[["kl_nats", "win_rate"]].mean()
+            ax.plot(path["kl_nats"], path["win_rate"], color=palette[n], lw=1.0, ls=dashes)
+            final = record.final[record.final["run_id"].isin(runs["run_id"])]
+            _final_points(ax, final, palette[n], "os^D"[at % 4])
     _sft_level(ax, record, 0.98, "right")
     ax.set(xlabel=Y_LABELS["kl_nats"], ylabel=Y_LABELS["win_rate"])
     _say_if_one_seed(ax, record)
@@ -80,7 +99,7 @@ def frontier_ends(ax: Axes, record: Record) -> None:
     The first and the last N of each line are written beside their points. Means are over the seeds
     that did not diverge; those that did are crosses at KL 0.
     """
-    for name, look in style.looks(record.final["algorithm"]).items():
+    for name, look in style.looks_of(record.final).items():
         runs = record.final[record.final["algorithm"] == name]
         for _, cell in runs.groupby("n"):
             _final_points(ax, cell, look.colour, look.marker)
@@ -100,7 +119,7 @@ def frontier_ends(ax: Axes, record: Record) -> None:
 def against_n(ax: Axes, record: Record, y: str = "win_rate") -> None:
     """Draw the final ``y`` against N: one line per algorithm through the means, seeds as dots."""
     final = record.final
-    looks = style.looks(final["algorithm"])
+    looks = style.looks_of(final)
     style.log2_axis(ax, final["n"])
     labels = []
     for i, (name, look) in enumerate(looks.items()):
@@ -120,14 +139,13 @@ def against_n(ax: Axes, record: Record, y: str = "win_rate") -> None:
 
 def tolerance_bars(ax: Axes, record: Record) -> None:
     """Draw off-policy tolerance (OPT) per algorithm with its interval, best on top, and N80."""
-    grid = sorted(set(record.final["n"]))
-    found = {}
-    for name in style.looks(record.final["algorithm"]):
+    looks, found, grid = style.looks_of(record.final), {}, [1]
+    for name in looks:
+        grid = record.n_values(name)
         wins = record.by_n(name, grid)
         sft = record.by_n(name, grid, "sft_win_rate")[grid[0]]
         found[name] = stats.tolerance(wins, sft, grid)
     order = sorted(found, key=lambda name: _height(found[name]), reverse=True)
-    looks = style.looks(found)
     for row, name in enumerate(order):
         opt = found[name].opt
         if opt is None:
@@ -142,7 +160,14 @@ def tolerance_bars(ax: Axes, record: Record) -> None:
     ax.set_ylim(len(order) - 0.4, -0.6)
     ax.set_xlim(right=max(1.25, ax.get_xlim()[1] * 1.15))
     ax.grid(visible=False)
-    ax.set_xlabel(f"OPT, N = 1 to {grid[-1]}")
+    ax.set_xlabel(f"OPT, N = 1 to {max(record.final['n'])}")
+
+
+def _series(frame: pd.DataFrame) -> list[tuple[pd.DataFrame, str]]:
+    """Return the rows of each algorithm, in order, and how its lines are dashed."""
+    names = frame["algorithm"].unique()
+    dashes = ["-", "--", ":", "-."]
+    return [(frame[frame["algorithm"] == n], dashes[i % 4]) for i, n in enumerate(names)]
 
 
 def _height(tolerance: Tolerance) -> float:

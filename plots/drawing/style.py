@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -74,14 +74,30 @@ FREE_COLOURS = (BLACK, SKY, ORANGE, PURPLE, GREEN)
 def looks(algorithms: Iterable[str]) -> dict[str, Look]:
     """Return the look of each algorithm: those in ``LOOKS`` first, then the others by name.
 
-    The others get a marker that none in ``LOOKS`` has, so that a new algorithm is told apart.
+    The others get a marker that none in ``LOOKS`` has, so that a new algorithm is told apart. They
+    may be runs of another directory: "ppo (mine)".
     """
     names = set(algorithms)
     found = {name: look for name, look in LOOKS.items() if name in names}
     free = product(FREE_MARKERS, FREE_COLOURS)
     for name in sorted(names - set(LOOKS)):
         marker, colour = next(free)
-        found[name] = Look(name.replace("_", " "), colour, marker)
+        algorithm, bracket, directory = name.partition(" (")
+        label = LOOKS[algorithm].label if algorithm in LOOKS else algorithm.replace("_", " ")
+        found[name] = Look(label + bracket + directory, colour, marker)
+    return found
+
+
+def looks_of(runs: pd.DataFrame) -> dict[str, Look]:
+    """Return the look of each algorithm among runs, with "untuned" in the label of those that are.
+
+    An algorithm is untuned if any of its runs has hyper-parameters that no search chose.
+    """
+    found = looks(runs["algorithm"])
+    if "tuned" in runs:
+        untuned = set(runs.loc[~runs["tuned"].astype(bool), "algorithm"])
+        for name in untuned & set(found):
+            found[name] = replace(found[name], label=f"{found[name].label}, untuned")
     return found
 
 

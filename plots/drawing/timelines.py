@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from plots.analysis import overlap, stats
@@ -30,25 +34,45 @@ ROW_HEIGHT = 0.62
 
 
 def win_rate_over_time(ax: Axes, record: Record) -> None:
-    """Draw gold win rate against training time: seeds thin, per arm the mean of both bold."""
-    for arm, colour in COLOURS.items():
-        runs = record.curves[record.curves["timed"] == arm]
-        for _, run in runs.groupby("run_id"):
-            ax.plot(run["wall_s"], run["win_rate"], color=colour, lw=0.4, alpha=0.5)
-        mean = runs.groupby("step")[["wall_s", "win_rate"]].mean()
-        ax.plot(mean["wall_s"], mean["win_rate"], color=colour, lw=1.4)
-        end = mean.iloc[-1]
-        ax.plot(end["wall_s"], end["win_rate"], "o", color=colour, ms=3.5)
-    handles = [Patch(color=c, label=SHORT[a].replace("\n", " ")) for a, c in COLOURS.items()]
+    """Draw gold win rate against training time: seeds thin, per arm the mean of both bold.
+
+    Runs of another directory, beside the first, are dashed.
+    """
+    handles: list[Artist] = [
+        Patch(color=c, label=SHORT[a].replace("\n", " ")) for a, c in COLOURS.items()
+    ]
+    for at, name in enumerate(record.curves["algorithm"].unique()):
+        dashes = "--" if at else "-"
+        for arm, colour in COLOURS.items():
+            frame = record.curves
+            runs = frame[(frame["timed"] == arm) & (frame["algorithm"] == name)]
+            if runs.empty:
+                continue
+            for _, run in runs.groupby("run_id"):
+                ax.plot(run["wall_s"], run["win_rate"], color=colour, lw=0.4, alpha=0.5, ls=dashes)
+            mean = runs.groupby("step")[["wall_s", "win_rate"]].mean()
+            ax.plot(mean["wall_s"], mean["win_rate"], color=colour, lw=1.4, ls=dashes)
+            end = mean.iloc[-1]
+            ax.plot(end["wall_s"], end["win_rate"], "o", color=colour, ms=3.5)
+        if at:
+            label = style.looks([name])[name].label
+            handles.append(Line2D([], [], color=style.GREY, ls=dashes, label=label))
     ax.legend(handles=handles, loc="lower right", handlelength=1.0)
     ax.set(xlabel="training time (s), evaluation left out", ylabel=Y_LABELS["win_rate"])
     ax.set_xlim(left=0)
 
 
 def final_by_arm(ax: Axes, record: Record, margin: float) -> None:
-    """Draw final win rates by arm; a band shows what counts as equal to the synchronous run."""
+    """Draw final win rates by arm; a band shows what counts as equal to the synchronous run.
+
+    Runs of another directory, beside the first, are hollow squares.
+    """
+    first, *others = record.final["algorithm"].unique()
     for x, (arm, colour) in enumerate(COLOURS.items()):
-        wins = record.final[record.final["timed"] == arm]["win_rate"]
+        frame = record.final[record.final["timed"] == arm]
+        wins = frame[frame["algorithm"] == first]["win_rate"]
+        beside = frame[frame["algorithm"].isin(others)]["win_rate"]
+        ax.plot([x + 0.2] * len(beside), beside, "s", color=colour, mfc="white", ms=3)
         mean = stats.win_rate_interval(wins)
         ax.plot([x - 0.16] * len(wins), wins, ".", color=colour, **SEED_DOT)
         sides = None
@@ -69,12 +93,13 @@ def final_by_arm(ax: Axes, record: Record, margin: float) -> None:
     ax.set_ylabel(f"final {Y_LABELS['win_rate']}")
 
 
-def update_bars(ax: Axes, table: pd.DataFrame) -> None:
+def update_bars(ax: Axes, table: pd.DataFrame, beside: Sequence[pd.DataFrame] = ()) -> None:
     """Draw the mean time per update by arm, stacked by phase, and the ideal as a line.
 
     Args:
         ax: where.
         table: of ``overlap.arms``.
+        beside: tables of runs of another directory; their totals are hollow squares.
     """
     gains = overlap.gains(table)
     arms = list(COLOURS)
@@ -95,6 +120,9 @@ def update_bars(ax: Axes, table: pd.DataFrame) -> None:
             left += width
         total = table[arm]["update_s"] * 1e3
         ax.plot(total, [row] * len(total), ".", color=style.BLACK, **{**SEED_DOT, "alpha": 0.8})
+        for other in beside:
+            mean = 1e3 * float(other[arm]["update_s"].mean())
+            ax.plot(mean, row + 0.24, "s", color=style.BLACK, mfc="white", ms=3.5)
         rate = table["split"]["update_s"] / table[arm]["update_s"]
         text = f"{total.mean():.0f} ms" + (f"\n{rate.mean():.2f}x" if arm != "split" else "")
         ax.annotate(text, (total.max(), row), xytext=(4, 0), textcoords="offset points",

@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-from bench.config import EvalConfig, RunConfig, StageConfig
+from bench.config import EvalConfig, RunConfig
 from bench.errors import UserError
+from bench.experiments.arms import timed_arm
 from bench.records import store
 from bench.staleness import reuse
 from bench.types import EvalRecord, Sample, Span, StepRecord
 
-STAGE = StageConfig(task="fake", model="fake")
+from .fake_config import STAGE, FakeAlgorithm
+
 MODELS = {STAGE.hash(): SimpleNamespace(digest="0123456789ab")}
 PROVENANCE = {
     "git_revision": "f" * 40,
@@ -31,7 +33,7 @@ PROVENANCE = {
 def config(algorithm: str = "rloo", n: int = 1, seed: int = 0, updates: int = 4) -> RunConfig:
     return RunConfig(
         stage=STAGE,
-        algorithm=algorithm,
+        algorithm=FakeAlgorithm(name=algorithm),
         schedule=reuse(n),
         updates=updates,
         prompts_per_batch=8,
@@ -87,14 +89,20 @@ def result(run: RunConfig, status: str = "completed") -> SimpleNamespace:
     )
 
 
-def write(results_dir: Path, run: RunConfig, status: str = "completed", **provenance) -> str:
+def write(
+    results_dir: Path,
+    run: RunConfig,
+    status: str = "completed",
+    preset: str = "smoke",
+    **provenance,
+) -> str:
     return store.write_run(
         results_dir,
         run,
         result(run, status),
-        preset="smoke",
+        preset=preset,
         weights_digest="0123456789ab",
-        old_logprobs="behaviour",
+        timed=timed_arm(run),
         provenance={**PROVENANCE, **provenance},
     )
 
@@ -137,5 +145,5 @@ class FakeExecute:
         for step in range(run.updates):
             time.sleep(self.update_s)
             on_progress(step + 1, 0.5)
-        misbehave(run.algorithm, first=first)
-        write(self.results_dir, run, status(run.algorithm))
+        misbehave(run.algorithm.name, first=first)
+        write(self.results_dir, run, status(run.algorithm.name))

@@ -12,7 +12,7 @@ from transformers import GPTNeoXForCausalLM, GPTNeoXForSequenceClassification
 
 from bench import algorithms
 from bench.assembly import local_launch
-from bench.config import EvalConfig, Execution, RunConfig, StageConfig
+from bench.config import EvalConfig, Execution, RunConfig
 from bench.engines.hf import HfEngine, load_hf_engine
 from bench.evaluate import Evaluator
 from bench.learning.learner import Learner
@@ -25,6 +25,7 @@ from bench.staleness import Schedule
 from bench.types import Prompt, Sampling
 
 from ..conftest import EOS, PAD, VOCABULARY, FakeTask, neox_config
+from .fake_config import STAGE
 
 UPDATES = 8
 MEASURED = {"checksum_ok", "handoff_s"}  # of the algorithm's metrics, those that a source adds
@@ -32,8 +33,8 @@ MEASURED = {"checksum_ok", "handoff_s"}  # of the algorithm's metrics, those tha
 
 def config(schedule: Schedule, *, seed=0, algorithm="online_dpo") -> RunConfig:
     return RunConfig(
-        stage=StageConfig(task="fake", model="fake"),
-        algorithm=algorithm,
+        stage=STAGE,
+        algorithm=algorithms.build(algorithm),
         schedule=schedule,
         updates=UPDATES,
         prompts_per_batch=3,
@@ -62,7 +63,7 @@ def prompts() -> tuple[Prompt, ...]:
 
 
 def source_arguments(config: RunConfig) -> tuple:
-    algorithm = algorithms.build(config.algorithm, {})
+    algorithm = config.algorithm
     return (
         config.schedule,
         PromptStream(prompts(), config.prompts_per_batch, config.seed),
@@ -89,7 +90,7 @@ def overlapped(config: RunConfig, launch, execution: Execution) -> OverlappedSou
 def run(config: RunConfig, source, slow=lambda: None) -> tuple[Run, Learner]:
     """Return a run and its learner; ``slow`` is called before every step."""
     scorer = Scorer(reward_model(), policy(), temperature=0.7, missing_eos_penalty=-1.0)
-    algorithm = algorithms.build(config.algorithm, {})
+    algorithm = config.algorithm
 
     class SlowLearner(Learner):
         def step(self, rollouts):

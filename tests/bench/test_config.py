@@ -4,13 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config import Execution, RunConfig, StageConfig
+from bench.config import Execution, RunConfig
 from bench.errors import UserError
 from bench.staleness import ON_POLICY, lag, reuse
 
+from .fake_config import STAGE, FakeAlgorithm
+
 CONFIG = RunConfig(
-    stage=StageConfig(task="tldr_tiny", model="0.1m"),
-    algorithm="ppo",
+    stage=STAGE,
+    algorithm=FakeAlgorithm(),
     schedule=reuse(4),
     updates=8,
     prompts_per_batch=4,

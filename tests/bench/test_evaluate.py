@@ -5,15 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.config import EvalConfig, RunConfig, StageConfig
+from bench.config import EvalConfig, RunConfig
 from bench.errors import UserError
 from bench.evaluate import Elapsed, Evaluator
 from bench.learning.scoring import Scorer
 from bench.staleness import ON_POLICY
 
+from .fake_config import STAGE, FakeAlgorithm
+
 CONFIG = RunConfig(
-    stage=StageConfig(task="fake", model="fake"),
-    algorithm="fake",
+    stage=STAGE,
+    algorithm=FakeAlgorithm(),
     schedule=ON_POLICY,
     updates=4,
     prompts_per_batch=6,

@@ -3,17 +3,16 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from bench import algorithms, hub
+from bench import hub
+from bench.algorithms import ALGORITHMS
 from bench.experiments.presets import preset
 from bench.records import store
-from reproductions import options
 from reproductions import run as script
 from reproductions.fig_offpolicy_robustness import REPRODUCTION
 from reproductions.options import Options
@@ -51,7 +50,7 @@ def results(tmp_path):
         (["--preset", "huge"], "preset 'huge': allowed are smoke, tiny, small, paper"),
         (
             ["--algorithms", "ppo,dqn"],
-            f"argument --algorithms: 'dqn': allowed are {', '.join(algorithms.available())}",
+            f"argument --algorithms: 'dqn': allowed are {', '.join(ALGORITHMS)}",
         ),
         (
             ["--n", "3"],
@@ -102,14 +101,15 @@ def test_a_missing_hub_directory(tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
 
 
-def test_one_completion_per_prompt_for_a_pairwise_loss(tmp_path, monkeypatch, capsys):
-    one = {"online_dpo": {"algorithm_params": {"completions_per_prompt": 1}}}
-    smoke = replace(preset("smoke"), per_algorithm=one)
-    monkeypatch.setattr(options, "preset", lambda _: smoke)
+def test_one_completion_per_prompt_for_a_pairwise_loss(tmp_path, capsys):
+    (tmp_path / "tuned.toml").write_text(
+        "[smoke.online_dpo]\nlearning_rate = 1e-4\n"
+        "algorithm_params = { completions_per_prompt = 1 }\n"
+    )
     kept = tmp_path / "runs" / "a-s0.parquet"
     kept.parent.mkdir()
     kept.touch()
-    status = script.main([REPRODUCTION], ["--fresh", "--out", str(tmp_path)])
+    status = script.main([REPRODUCTION], ["--preset", "smoke", "--fresh", "--out", str(tmp_path)])
     assert (status, *capsys.readouterr()) == (
         2,
         "",

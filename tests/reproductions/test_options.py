@@ -1,9 +1,8 @@
 import pytest
 
-from bench import paths
+from bench import algorithms, paths
 from bench.errors import UserError
 from bench.experiments.presets import preset
-from reproductions import options
 from reproductions.options import Options, mini_batches, parse
 
 
@@ -26,17 +25,17 @@ def test_seeds_are_a_count_or_a_list(text, seeds):
 
 def test_mini_batches_are_algorithms_by_n():
     cells = mini_batches("ppo", "rloo")(Options(preset=preset("smoke")))
-    assert [(c.algorithm, str(c.schedule)) for c in cells] == [
+    assert [(c.algorithm.name, str(c.schedule)) for c in cells] == [
         ("ppo", "reuse(1)"), ("ppo", "reuse(4)"), ("rloo", "reuse(1)"), ("rloo", "reuse(4)"),
     ]  # fmt: skip
 
 
 def test_mini_batches_take_the_users_algorithms_and_n_as_far_as_there_is_room():
     asked = Options(preset=preset("smoke"), algorithms=("copg", "rloo"), n_values=(2,))
-    assert [(c.algorithm, c.schedule.n) for c in mini_batches("ppo")(asked)] == [
+    assert [(c.algorithm.name, c.schedule.n) for c in mini_batches("ppo")(asked)] == [
         ("copg", 2), ("rloo", 2),
     ]  # fmt: skip
-    assert [c.algorithm for c in mini_batches("ppo", most=1)(asked)] == ["copg"]
+    assert [c.algorithm.name for c in mini_batches("ppo", most=1)(asked)] == ["copg"]
 
 
 def test_mini_batches_have_one_cell_for_all_learning_rate_schedules_at_n_1():
@@ -49,7 +48,7 @@ def test_mini_batches_have_one_cell_for_all_learning_rate_schedules_at_n_1():
     assert cells[0] == mini_batches("ppo")(Options(preset=preset("smoke")))[0]
 
 
-ALGORITHMS = ", ".join(options.algorithms.available())
+ALGORITHMS = ", ".join(algorithms.ALGORITHMS)
 
 
 @pytest.mark.parametrize(

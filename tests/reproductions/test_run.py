@@ -17,7 +17,7 @@ from reproductions.ablation_lr_schedule import REPRODUCTION as ABLATION
 from reproductions.ablation_lr_schedule import arm
 from reproductions.fig_offpolicy_ppo import REPRODUCTION as PPO
 from reproductions.options import Options
-from reproductions.run import load
+from reproductions.loading import load
 from reproductions.table_sft import REPRODUCTION as SFT
 from tests.bench import fakes
 
@@ -84,7 +84,9 @@ def test_compare_gives_the_paired_difference_where_runs_differ(results):
     change_win_rate(results / "mine", 0.03)
     fakes.write(results / "mine", fakes.config(n=4))
     runs = [one, fakes.config(n=4)]
-    mine, recorded = (load(results / place, runs, all_seeds=True) for place in ("mine", "recorded"))
+    mine, recorded = (
+        load(results / place, runs, TINY.preset, all_seeds=True) for place in ("mine", "recorded")
+    )
     compared = report.compare(mine, recorded, runs)
     assert compared["cell"].tolist() == [
         "fake rloo reuse(2) per_update",
@@ -119,18 +121,18 @@ def test_load_takes_the_latest_run_of_a_cell_and_seed(results):
     ):
         store.write_run(
             results, config, fakes.result(config), preset="tiny", weights_digest=digest,
-            old_logprobs="behaviour", provenance={**fakes.PROVENANCE, "started_utc": started},
+            provenance={**fakes.PROVENANCE, "started_utc": started},
         )  # fmt: skip
-    found = load(results, [config], all_seeds=True)
+    found = load(results, [config], TINY.preset, all_seeds=True)
     assert found.final["weights_digest"].tolist() == ["b" * 12]
 
 
 def test_load_leaves_out_other_cells_and_seeds(results):
     for n, seed in ((1, 0), (1, 1), (2, 0)):
         fakes.write(results, fakes.config(n=n, seed=seed))
-    exact = load(results, [fakes.config(n=1)], all_seeds=False)
+    exact = load(results, [fakes.config(n=1)], TINY.preset, all_seeds=False)
     assert exact.final[["n", "seed"]].to_numpy().tolist() == [[1, 0]]
-    every = load(results, [fakes.config(n=1)], all_seeds=True)
+    every = load(results, [fakes.config(n=1)], TINY.preset, all_seeds=True)
     assert every.final[["n", "seed"]].to_numpy().tolist() == [[1, 0], [1, 1]]
 
 
@@ -143,7 +145,7 @@ def test_ablation_explains_an_effect_by_the_budget(results):
         table = store.load(path, "evals").to_pandas()
         table.loc[table.index[-1], "win_rate"] -= 0.01 * (int(run["n"]).bit_length() - 1)
         store.write_table(path, "evals", table.to_dict("records"))
-    found = load(results, ABLATION.grid(TINY), all_seeds=True)
+    found = load(results, ABLATION.grid(TINY), TINY.preset, all_seeds=True)
     assert sorted(arm(found, "per_round").final["n"].unique()) == [1, 2, 4, 8, 16, 32, 64]
     table = ABLATION.tabulate(found, TINY).set_index("claim")
     assert table.index.tolist() == ["C1", "C3", "C5a"]

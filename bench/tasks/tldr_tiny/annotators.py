@@ -17,7 +17,7 @@ from bench.tasks.tldr_tiny.world import (
     OWN,
     TLDR,
     Ints,
-    WorldParams,
+    TldrTinyConfig,
     draw_statements,
     pool,
     ranks,
@@ -46,7 +46,7 @@ class AnnotatedPost:
         return (*sentences(self.clauses), EOS)
 
 
-def annotated_posts(world: WorldParams, stream: str) -> Iterator[AnnotatedPost]:
+def annotated_posts(world: TldrTinyConfig, stream: str) -> Iterator[AnnotatedPost]:
     """Yield the stream's posts without end, always the same ones in the same order.
 
     Draws come from a Philox stream keyed by (seed, stream). A post's content decides which streams
@@ -61,7 +61,7 @@ def annotated_posts(world: WorldParams, stream: str) -> Iterator[AnnotatedPost]:
 
 
 def summarise(
-    world: WorldParams, rng: np.random.Generator, statements: Ints
+    world: TldrTinyConfig, rng: np.random.Generator, statements: Ints
 ) -> tuple[Ints, NDArray[np.bool_]]:
     """Return the clauses [n, statements, 3] as retold and which of them are told."""
     n, size = statements.shape[:2]
@@ -79,7 +79,7 @@ def summarise(
     return clauses, told
 
 
-def misreport(world: WorldParams, rng: np.random.Generator, clause: Ints) -> Ints:
+def misreport(world: TldrTinyConfig, rng: np.random.Generator, clause: Ints) -> Ints:
     """Return the clause [3] with its verb or its object replaced by another one."""
     slot = int(rng.integers(1, 3))
     first = world.first_verb if slot == 1 else world.first_object
@@ -89,7 +89,9 @@ def misreport(world: WorldParams, rng: np.random.Generator, clause: Ints) -> Int
     return wrong
 
 
-def perturb(world: WorldParams, rng: np.random.Generator, post: AnnotatedPost) -> tuple[int, ...]:
+def perturb(
+    world: TldrTinyConfig, rng: np.random.Generator, post: AnnotatedPost
+) -> tuple[int, ...]:
     """Return the reference after one edit: a clause misreported, left out, repeated or added."""
     clauses = post.clauses
     i = int(rng.integers(len(clauses)))

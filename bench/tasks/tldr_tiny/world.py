@@ -8,11 +8,16 @@ a post, nor do objects.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UserError
+from bench.tasks.base import TaskConfig
+
+if TYPE_CHECKING:
+    from bench.tasks.tldr_tiny.task import TldrTiny
 
 Ints = NDArray[np.int64]
 
@@ -30,8 +35,10 @@ POOLS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorldParams:
+class TldrTinyConfig(TaskConfig):
     """The size of the world and the habits of its annotators (rates are probabilities)."""
+
+    name: ClassVar[str] = "tldr_tiny"
 
     subjects: int = 11  # besides "i"
     verbs: int = 16
@@ -48,7 +55,7 @@ class WorldParams:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a world that cannot be.
+        """Refuse a world that cannot be generated.
 
         Raises:
             UserError: a number is out of range.
@@ -63,6 +70,12 @@ class WorldParams:
                 _check(field.name, getattr(self, field.name), 0, 1)
             if field.name.endswith("_prompts"):
                 _check(field.name, getattr(self, field.name), 1, 10**6)
+
+    def build(self) -> TldrTiny:
+        """Return the task, all splits generated."""
+        from bench.tasks.tldr_tiny.task import TldrTiny  # imports transformers
+
+        return TldrTiny(self)
 
     def vocabulary(self) -> list[str]:
         """Return the words in the order of their token ids."""
@@ -80,7 +93,7 @@ class WorldParams:
         return self.first_verb + self.verbs
 
 
-def draw_statements(world: WorldParams, rng: np.random.Generator, n: int) -> Ints:
+def draw_statements(world: TldrTinyConfig, rng: np.random.Generator, n: int) -> Ints:
     """Draw the statements of ``n`` posts as token ids, [n, statements, 3], without full stops."""
     size = world.statements
     subjects = rng.integers(len(SPECIAL), world.first_verb, (n, size))

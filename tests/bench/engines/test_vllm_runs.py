@@ -1,6 +1,7 @@
 """Whole runs whose engine is vLLM."""
 
 import os
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,14 +11,14 @@ import torch
 from transformers import GPTNeoXForSequenceClassification
 
 from bench import assembly
-from bench.config import EvalConfig, Execution, RunConfig, StageConfig
+from bench.algorithms.online_dpo import OnlineDpo
+from bench.config import EvalConfig, Execution, RunConfig
 from bench.errors import UserError
 from bench.experiments.stage_configs import smoke_stage
 from bench.loop import train
 from bench.processes import shared_memory
 from bench.stages.tiny_models import gpt_neox_config, initial_policy
 from bench.staleness import ON_POLICY, bounded, lag, reuse
-from bench.tasks import build_task
 from bench.types import StageModels
 
 from ..live_processes import runs as process_runs
@@ -34,8 +35,8 @@ needs_vllm = pytest.mark.skipif(
 
 def config(schedule):
     return RunConfig(
-        stage=StageConfig(task="tldr_tiny", task_params=smoke_stage().task_params, model=SIZE),
-        algorithm="online_dpo",
+        stage=replace(smoke_stage(), model=SIZE),
+        algorithm=OnlineDpo(),
         schedule=schedule,
         updates=UPDATES,
         prompts_per_batch=8,
@@ -48,7 +49,7 @@ def config(schedule):
 
 def random_models(directory, size):
     """Return an untrained policy and reward model."""
-    tokenizer = build_task("tldr_tiny", smoke_stage().task_params).tokenizer
+    tokenizer = smoke_stage().task.build().tokenizer
     models = StageModels(directory / "sft", directory / "reward", "random")
     initial_policy(size, tokenizer, seed=0).save_pretrained(models.sft_dir)
     torch.manual_seed(1)
@@ -65,7 +66,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def worker(models):
-    tokenizer = build_task("tldr_tiny", smoke_stage().task_params).tokenizer
+    tokenizer = smoke_stage().task.build().tokenizer
     tokens = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     worker = start(partial(Versatile, models.sft_dir, **tokens))
     yield worker

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from bench.errors import UserError
-from bench.experiments.sweep import SweepError, locked, sweep
+from bench.experiments.sweep import RunsFailedError, locked, sweep
 from bench.records import store
 from tests.bench import fakes
 from tests.bench.fakes import FakeExecute, config
@@ -70,7 +70,7 @@ def test_sweep_tables_do_not_depend_on_order_or_workers(tmp_path):
 def test_sweep_goes_on_past_a_failing_cell_and_names_it(tmp_path):
     cells = [config("raises"), config(seed=0), config(seed=1)]
     run_id = cells[0].run_id("0123456789ab")
-    with pytest.raises(SweepError) as raised:
+    with pytest.raises(RunsFailedError) as raised:
         run(tmp_path, cells)
     log = tmp_path / "logs" / f"{run_id}.log"
     assert str(raised.value) == (
@@ -95,7 +95,7 @@ def test_sweep_repeats_a_cell_whose_process_was_killed(tmp_path):
 
 
 def test_sweep_gives_up_on_a_cell_killed_twice_and_keeps_the_others(tmp_path):
-    with pytest.raises(SweepError) as raised:
+    with pytest.raises(RunsFailedError) as raised:
         run(tmp_path, [config("killed", n=4), config(seed=0), config(seed=1)])
     assert str(raised.value) == (
         "1 of 3 cells failed, the others are done; first: fake killed reuse(4) seed 0: "
@@ -123,7 +123,7 @@ def test_sweep_reports_a_failing_cell_whose_log_cannot_be_written(tmp_path):
     run_id = config("raises").run_id("0123456789ab")
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / f"{run_id}.log").symlink_to("/dev/full")
-    with pytest.raises(SweepError, match="RuntimeError: the loss has no opinion"):
+    with pytest.raises(RunsFailedError, match="RuntimeError: the loss has no opinion"):
         run(tmp_path, [config("raises")])
     assert executed(tmp_path) == {run_id: 1}
 

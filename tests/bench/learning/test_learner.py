@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bench.algorithms.base import LossOutput, Minibatch
-from bench.config import RunConfig, StageConfig
+from bench.config import RunConfig
 from bench.engines.hf import HfEngine
 from bench.learning.learner import Learner
 from bench.learning.logprobs import completion_logprobs, completion_values, join
@@ -15,10 +15,11 @@ from bench.staleness import ON_POLICY
 from bench.types import Sampling
 
 from ...conftest import EOS, PAD
+from ..fake_config import STAGE, FakeAlgorithm
 
 CONFIG = RunConfig(
-    stage=StageConfig(task="fake", model="fake"),
-    algorithm="fake",
+    stage=STAGE,
+    algorithm=FakeAlgorithm(),
     schedule=ON_POLICY,
     updates=4,
     prompts_per_batch=6,

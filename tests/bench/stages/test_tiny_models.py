@@ -6,13 +6,13 @@ from transformers import PreTrainedTokenizerBase
 
 from bench.errors import UserError
 from bench.stages.tiny_models import initial_policy
-from bench.tasks.tldr_tiny import build_tokenizer
-from bench.tasks.tldr_tiny.world import WorldParams
+from bench.tasks.tldr_tiny.task import build_tokenizer
+from bench.tasks.tldr_tiny.world import TldrTinyConfig
 
 
 @pytest.fixture
 def tokenizer() -> PreTrainedTokenizerBase:
-    return build_tokenizer(WorldParams())
+    return build_tokenizer(TldrTinyConfig())
 
 
 @pytest.mark.parametrize(

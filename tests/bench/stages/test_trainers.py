@@ -14,20 +14,20 @@ from transformers import (
 from bench.config import StageParams
 from bench.stages.tiny_models import initial_policy
 from bench.stages.trainers import train_reward, train_sft
-from bench.tasks.tldr_tiny import build_tokenizer
-from bench.tasks.tldr_tiny.world import WorldParams
+from bench.tasks.tldr_tiny.task import build_tokenizer
+from bench.tasks.tldr_tiny.world import TldrTinyConfig
 from bench.types import Prompt
 
 STILL = StageParams(
-    sft_batch_size=4, sft_learning_rate=0.0, sft_warmup_steps=0,
-    reward_batch_size=4, reward_learning_rate=0.0, reward_centering=0.25,
+    sft_batch_size=4, sft_learning_rate=1e-30, sft_warmup_steps=0,
+    reward_batch_size=4, reward_learning_rate=1e-30, reward_centering=0.25,
 )  # fmt: skip
 ROWS = 100  # 25 batches of 4: logged once, as their mean
 
 
 @pytest.fixture
 def tokenizer() -> PreTrainedTokenizerBase:
-    return build_tokenizer(WorldParams())
+    return build_tokenizer(TldrTinyConfig())
 
 
 @pytest.fixture

@@ -3,20 +3,24 @@
 import pytest
 
 from bench.errors import UserError
-from bench.tasks import build_task, task_names
-from bench.tasks.tldr_tiny import TldrTiny
+from bench.tasks import TASKS, task_config
+from bench.tasks.tldr_tiny.task import TldrTiny
 
 
-def test_task_names_are_the_modules_without_the_protocol() -> None:
-    assert task_names() == ["tldr", "tldr_tiny"]
+@pytest.mark.parametrize("name", TASKS)
+def test_each_task_is_called_what_its_configuration_says(name: str) -> None:
+    assert task_config(name).name == name
 
 
-def test_build_task_builds_the_named_task() -> None:
-    sizes = {"train_prompts": 3, "tuning_prompts": 2, "eval_prompts": 1}
-    assert isinstance(build_task("tldr_tiny", sizes), TldrTiny)
+def test_a_configuration_builds_its_task() -> None:
+    config = task_config("tldr_tiny")(train_prompts=3, tuning_prompts=2, eval_prompts=1)
+    task = config.build()
+    assert isinstance(task, TldrTiny)
+    assert [len(task.prompts(split)) for split in ("train", "tuning", "eval")] == [3, 2, 1]
+    assert config.released("0.1m") is None
 
 
 @pytest.mark.parametrize("name", ["nothing", "base", "os"])
-def test_build_task_refuses_an_unknown_name_and_lists_the_known(name: str) -> None:
+def test_an_unknown_name_is_refused_and_the_known_are_listed(name: str) -> None:
     with pytest.raises(UserError, match=f"task '{name}': allowed are tldr, tldr_tiny"):
-        build_task(name, {})
+        task_config(name)

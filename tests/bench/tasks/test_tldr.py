@@ -16,8 +16,7 @@ from transformers import (
 
 from bench import hub
 from bench.errors import UserError
-from bench.tasks import build_task
-from bench.tasks.tldr import DATASET, GOLD_MODEL, STAGE_MODELS, stage_models
+from bench.tasks.tldr import DATASET, GOLD_MODEL, STAGE_MODELS, TldrConfig
 from bench.types import Prompt
 
 from ..stand_ins import EOS, WORDS, model_config, save_tokenizer, write_rows
@@ -60,7 +59,7 @@ def hub_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def build(**overrides: object):
-    return build_task("tldr", {**PARAMS, **overrides})
+    return TldrConfig(**{**PARAMS, **overrides}).build()
 
 
 def token_ids(prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
@@ -111,12 +110,12 @@ def test_gold_reward_is_the_judges_score_at_the_last_token(hub_dir):
 def test_stage_models_are_the_folders_of_their_hub_ids(hub_dir):
     sft, reward = STAGE_MODELS["410m"]
     GPTNeoXForSequenceClassification(model_config()).save_pretrained(hub_dir / reward)
-    assert stage_models("410m") == (str(hub_dir / sft), str(hub_dir / reward))
+    assert TldrConfig().released("410m") == (str(hub_dir / sft), str(hub_dir / reward))
 
 
 def test_stage_models_are_the_papers_on_the_hub(monkeypatch):
     monkeypatch.delenv(hub.HUB_DIR, raising=False)
-    assert stage_models("2.8b") == (
+    assert TldrConfig().released("2.8b") == (
         "mnoukhov/pythia2.8b-sft-tldr",
         "mnoukhov/pythia2.8b-rm-tldr6.9b",
     )
@@ -124,18 +123,13 @@ def test_stage_models_are_the_papers_on_the_hub(monkeypatch):
 
 def test_stage_models_refuses_other_sizes():
     with pytest.raises(UserError, match=r"tldr model '7b': allowed are 410m, 1b, 2\.8b"):
-        stage_models("7b")
-
-
-def test_build_refuses_unknown_parameters():
-    with pytest.raises(UserError, match="'judge': allowed are max_prompt_tokens, tuning"):
-        build_task("tldr", {"judge": "x"})
+        TldrConfig().released("7b")
 
 
 @pytest.mark.parametrize("name", ["max_prompt_tokens", "tuning_prompts", "gold_batch_size"])
 def test_build_refuses_numbers_below_one(name):
     with pytest.raises(UserError, match=f"{name} = 0: must be >= 1"):
-        build_task("tldr", {name: 0})
+        TldrConfig(**{name: 0})
 
 
 def test_build_names_a_missing_split(hub_dir):

@@ -16,12 +16,12 @@ from bench.tasks.tldr_tiny.annotators import (
     perturb,
 )
 from bench.tasks.tldr_tiny.judge import Verdict, judge
-from bench.tasks.tldr_tiny.world import WorldParams, pool
+from bench.tasks.tldr_tiny.world import TldrTinyConfig, pool
 
-FAITHFUL = WorldParams(superfluous_rate=0.0, omit_rate=0.0, misreport_rate=0.0)
+FAITHFUL = TldrTinyConfig(superfluous_rate=0.0, omit_rate=0.0, misreport_rate=0.0)
 
 
-def verdicts(world: WorldParams, n: int) -> list[Verdict]:
+def verdicts(world: TldrTinyConfig, n: int) -> list[Verdict]:
     posts = islice(annotated_posts(world, "train"), n)
     return [judge(post.prompt(), post.reference()) for post in posts]
 
@@ -52,7 +52,7 @@ def test_misreporting_annotators_get_one_clause_wrong() -> None:
 
 
 def test_habits_come_at_their_rates() -> None:
-    world = WorldParams(superfluous_rate=0.9, omit_rate=0.1, misreport_rate=0.05)
+    world = TldrTinyConfig(superfluous_rate=0.9, omit_rate=0.1, misreport_rate=0.05)
     found = verdicts(world, 6000)
     # Standard deviations: sqrt(.9 * .1 / 6000) = .004, sqrt(.05 * .95 / 6000) = .003. A misreported
     # noise clause is invented, no longer superfluous, so padding is told by the number of clauses.
@@ -63,7 +63,7 @@ def test_habits_come_at_their_rates() -> None:
 
 
 def test_misreport_changes_the_verb_or_the_object_to_another_of_its_kind() -> None:
-    world, rng = WorldParams(), np.random.default_rng(0)
+    world, rng = TldrTinyConfig(), np.random.default_rng(0)
     clause = np.array([4, 16, 59])  # the first verb, the last object
     wrong = [tuple(misreport(world, rng, clause).tolist()) for _ in range(2000)]
     # All 15 other verbs with the object kept, all 27 other objects with the verb kept.
@@ -75,7 +75,7 @@ def test_perturb_makes_one_edit() -> None:
     rng = np.random.default_rng(0)
     statements = np.array([[4, 16, 32], [5, 17, 33], [6, 18, 34], [7, 19, 35], [8, 20, 36]])
     post = AnnotatedPost(statements, statements[:1])
-    found = {judge(post.prompt(), perturb(WorldParams(), rng, post)) for _ in range(500)}
+    found = {judge(post.prompt(), perturb(TldrTinyConfig(), rng, post)) for _ in range(500)}
     assert found == {
         Verdict(1, 0, 0, 0, 1, unfinished=False),  # misreported
         Verdict(1, 0, 0, 0, 0, unfinished=False),  # left out

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.tasks.tldr_tiny import build_tokenizer
 from bench.tasks.tldr_tiny.judge import Verdict, judge
-from bench.tasks.tldr_tiny.world import WorldParams
+from bench.tasks.tldr_tiny.task import build_tokenizer
+from bench.tasks.tldr_tiny.world import TldrTinyConfig
 
-TOKENIZER = build_tokenizer(WorldParams())
+TOKENIZER = build_tokenizer(TldrTinyConfig())
 POST = "boss lost car . i found dog . mum sold ring . i broke cake . dad hid money . tl;dr:"
 
 

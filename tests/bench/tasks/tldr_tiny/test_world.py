@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from bench.errors import UserError
-from bench.tasks.tldr_tiny.world import OWN, WorldParams, draw_statements, pool, sentences
+from bench.tasks.tldr_tiny.world import OWN, TldrTinyConfig, draw_statements, pool, sentences
 
-WORLD = WorldParams()
+WORLD = TldrTinyConfig()
 
 
 def rng() -> np.random.Generator:
@@ -14,7 +14,7 @@ def rng() -> np.random.Generator:
 
 
 def test_vocabulary_has_specials_then_the_words_of_the_chosen_sizes() -> None:
-    small = WorldParams(subjects=2, verbs=3, objects=4, statements=2, max_own=1, max_clauses=2)
+    small = TldrTinyConfig(subjects=2, verbs=3, objects=4, statements=2, max_own=1, max_clauses=2)
     assert " ".join(small.vocabulary()) == (
         "<pad> <eos> . tl;dr: i boss mum lost found bought car job dog cat"
     )
@@ -72,4 +72,4 @@ def test_sentences_end_each_clause_with_a_full_stop() -> None:
 )
 def test_world_params_refuse_what_cannot_be(wrong: dict[str, float], message: str) -> None:
     with pytest.raises(UserError, match=f"tldr_tiny parameter {message}"):
-        WorldParams(**wrong)
+        TldrTinyConfig(**wrong)

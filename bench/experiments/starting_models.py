@@ -1,0 +1,60 @@
+"""The SFT and reward models that runs start from: the user's, else the recorded, else new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import paths
+from bench.config import RunConfig
+from bench.experiments.sweep import build_stages
+from bench.stages import find
+from bench.types import StageModels
+
+
+def starting_models(
+    configs: Sequence[RunConfig],
+    *,
+    results_dir: Path,
+    record_dir: Path | None,
+    workers: int,
+    console: Console,
+) -> dict[str, StageModels]:
+    """Return what each run starts from, by ``StageConfig.hash``; train what is nowhere.
+
+    Args:
+        configs: the runs.
+        results_dir: the user's results, looked at first; new models are put here.
+        record_dir: the recorded results, looked at next; None: they are not used.
+        workers: how many pairs of models to train at a time.
+        console: where progress is shown.
+
+    Raises:
+        UserError: a checkpoint is damaged, or the models cannot be trained as configured.
+        RunsFailedError: training failed.
+    """
+    mine = results_dir / paths.CHECKPOINTS
+    caches = [mine, *([] if record_dir is None else [record_dir / paths.CHECKPOINTS])]
+    stages = {config.stage.hash(): config.stage for config in configs}
+    found = {name: find(stage, caches) for name, stage in stages.items()}
+    missing = {name: stages[name] for name, models in found.items() if models is None}
+    if missing:
+        build_stages(missing, mine, workers=workers, console=console)
+        found |= {name: find(stage, [mine]) for name, stage in missing.items()}
+    return {name: models for name, models in found.items() if models is not None}
+
+
+def check(configs: Sequence[RunConfig]) -> None:
+    """Make sure that runs can be started, before anything is deleted, trained or run.
+
+    Raises:
+        UserError: an engine is not installed, or a task's data or models are missing.
+    """
+    from bench.engines import vllm  # imports torch
+
+    if any(config.engine == "vllm" for config in configs):
+        vllm.require_installed()
+    for task in {config.stage.hash(): config.stage.task for config in configs}.values():
+        task.build()

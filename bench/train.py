@@ -1,0 +1,187 @@
+"""Train one policy and record it: the front door for an experiment of your own.
+
+A preset gives every setting a value; what you name replaces it. The run is written where the
+figures find it: draw it beside the recorded ones with
+`python reproductions/fig_offpolicy_robustness.py --replot --with results/<preset>`.
+
+Examples:
+    python -m bench.train --algorithm grpo --schedule "reuse(16)"
+    python -m bench.train --algorithm ppo --algorithm.kl-coef 0.02 --learning-rate 1e-4 --seed 3
+    python -m bench.train --schedule "bounded(2)" --execution.source overlapped
+    python -m bench.train --task tldr_tiny --task.verbs 12 --stages.comparisons 2000
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from tyro.conf import arg
+
+from bench import hub, paths
+from bench.algorithms import ALGORITHMS
+from bench.config import Execution, RunConfig, StageConfig, StageParams
+from bench.errors import UserError
+from bench.experiments.command import FLAGS, Parser, run_command
+from bench.experiments.presets import ORDER, preset
+from bench.experiments.progress import duration, say
+from bench.experiments.starting_models import check, starting_models
+from bench.experiments.sweep import locked, sweep
+from bench.records import store
+from bench.staleness import ALLOWED, ON_POLICY, Schedule
+from bench.tasks import TASKS
+from bench.tasks.base import TaskConfig
+
+CHOICES = ("--preset", "--task", "--out", "--hub-dir")  # read first: they decide the defaults
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stage(StageConfig):
+    """What the policy starts from."""
+
+    task: Annotated[TaskConfig, arg(name="task", prefix_name=False)]
+    model: Annotated[str, tyro.conf.Suppress]
+    params: Annotated[StageParams | None, arg(name="stages", prefix_name=False)] = None
+    seed: int = 0  # of SFT and reward model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What the command line says."""
+
+    preset: str  # the scale, and all defaults below
+    algorithm_name: Annotated[str, arg(name="algorithm")]  # the loss
+    task: str | None  # in place of the preset's own
+    model: str  # a size that the preset has
+    out: Path | None  # results directory; None: results/<preset>
+    hub_dir: Path | None  # read <owner>/<name> from here, download nothing
+    run: Annotated[RunConfig, arg(name="")]
+    execution: Execution = field(default_factory=Execution)
+
+
+def parse(arguments: Sequence[str] | None = None) -> Experiment:
+    """Read the command line.
+
+    Raises:
+        UserError: a setting is not possible.
+        SystemExit: help was asked for, or a flag is unknown or malformed.
+    """
+    first = Parser(add_help=False, allow_abbrev=False)
+    for flag in CHOICES:
+        first.add_argument(flag, **FLAGS[flag])
+    first.add_argument("--algorithm", default="online_dpo")
+    first.add_argument("--model")
+    chosen, _ = first.parse_known_args(arguments)
+    scale = preset(chosen.preset, chosen.out, chosen.task)
+    config = scale.run_config(chosen.algorithm, ON_POLICY, model=chosen.model)
+    stage = _Stage(**vars(config.stage))
+    default = Experiment(
+        preset=chosen.preset,
+        algorithm_name=chosen.algorithm,
+        task=chosen.task,
+        model=stage.model,
+        out=chosen.out,
+        hub_dir=chosen.hub_dir,
+        run=replace(config, stage=stage),
+        execution=Execution(learner_threads=1),
+    )
+    registry = tyro.constructors.ConstructorRegistry()
+    registry.primitive_rule(_schedule_rule)
+    found = tyro.cli(
+        Experiment,
+        default=default,
+        args=arguments,
+        prog="python -m bench.train",
+        description=_help(),
+        registry=registry,
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+    plain = {one.name: getattr(found.run.stage, one.name) for one in fields(StageConfig)}
+    return replace(found, run=replace(found.run, stage=StageConfig(**plain)))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+
+    def command() -> None:
+        given = parse(arguments)
+        results_dir = given.out or paths.results_dir(given.preset)
+        if results_dir.resolve().is_relative_to(paths.RECORDS):
+            raise UserError(f"--out {results_dir}: holds recorded runs; choose another directory")
+        if given.hub_dir is not None:
+            hub.use_hub_dir(given.hub_dir)
+        console = Console()
+        with locked(results_dir):
+            check([given.run])
+            models = starting_models(
+                [given.run],
+                results_dir=results_dir,
+                record_dir=paths.record_dir(given.preset),
+                workers=1,
+                console=console,
+            )
+            (run_id,) = sweep(
+                [given.run],
+                models,
+                results_dir=results_dir,
+                preset=given.preset,
+                workers=1,
+                console=console,
+                execution=given.execution,
+            )
+        say(console, summary(results_dir, run_id))
+
+    return run_command(command)
+
+
+def summary(results_dir: Path, run_id: str) -> str:
+    """Return what was found, in one line, and where it lies.
+
+    Staleness is in optimiser steps: mean and maximum over the run's batches.
+    """
+    run, *_ = store.read(results_dir, "runs", [run_id]).to_dict("records")
+    last = store.read(results_dir, "evals", [run_id]).iloc[-1]
+    staleness = store.read(results_dir, "steps", [run_id])["staleness"]
+    diverged = (
+        f"diverged at update {run['diverged_at']:.0f}; " if run["status"] != "completed" else ""
+    )
+    return (
+        f"{run['algorithm']} {run['schedule']} seed {run['seed']}: {diverged}"
+        f"win rate {last['win_rate']:.4f}, KL {last['kl_nats']:.2f} nats, "
+        f"{duration(run['wall_s'])} of training, "
+        f"staleness {staleness.mean():.2f} (mean) {staleness.max()} (maximum) optimiser steps; "
+        f"in {results_dir}/*/{run_id}.parquet"
+    )
+
+
+def _help() -> str:
+    choices = {
+        "--preset": ", ".join(ORDER),
+        "--algorithm": ", ".join(ALGORITHMS),
+        "--task": ", ".join(TASKS),
+        "--schedule": ALLOWED.removeprefix("allowed are "),
+    }
+    lines = [f"{flag}: {values}" for flag, values in choices.items()]
+    return f"{__doc__}\n" + "\n\n".join(lines)
+
+
+def _schedule_rule(info: Any) -> tyro.constructors.PrimitiveConstructorSpec[Schedule] | None:
+    """Read a schedule as people write it: ``reuse(16)``."""
+    if info.type is not Schedule:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="SCHEDULE",
+        instance_from_str=lambda words: Schedule.parse(words[0]),
+        is_instance=lambda value: isinstance(value, Schedule),
+        str_from_instance=lambda schedule: [str(schedule)],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

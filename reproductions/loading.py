@@ -1,0 +1,132 @@
+"""Records from results directories: a grid's runs, and another directory's runs beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from bench.config import RunConfig
+from bench.errors import UserError
+from bench.experiments.arms import timed_arm
+from bench.experiments.presets import Preset
+from bench.records import store
+from plots.analysis.frames import Record
+from reproductions.options import Options
+from reproductions.reproduction import Reproduction
+
+
+def find_record(
+    one: Reproduction, runs: Sequence[RunConfig], options: Options
+) -> tuple[Path, Record]:
+    """Return the user's runs of a grid or, to replot where there are none, the recorded ones.
+
+    Raises:
+        UserError: there are none, or a file cannot be read.
+    """
+    preset = options.preset
+    if not options.replot and one.read is None:
+        return options.results_dir, load(options.results_dir, runs, preset, all_seeds=False)
+    places = [options.results_dir, *([] if options.out else [options.record_dir])]
+    for place in places:
+        if one.read is not None:
+            if (measured := one.read(place)) is not None:
+                return place, measured
+        elif store.has_runs(place):
+            record = load(place, runs, preset, all_seeds=options.seeds is None)
+            if len(record.final):
+                return place, record
+    raise UserError(
+        f"--replot: no runs of {one.name} at preset {preset.name} in "
+        f"{' or '.join(map(str, places))}; give the command without --replot to run them"
+    )
+
+
+def load(
+    results_dir: Path, runs: Sequence[RunConfig], preset: Preset, *, all_seeds: bool
+) -> Record:
+    """Read the given runs from a results directory, or all seeds of their cells.
+
+    Where a cell was run from several generations of SFT and reward models, the latest run counts.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    frame = store.read(results_dir, "runs").sort_values("started_utc")
+    frame = frame.drop_duplicates(["config_hash", "seed"], keep="last")
+    keys = pd.MultiIndex.from_frame(frame[["config_hash", "seed"]])
+    wanted = pd.MultiIndex.from_tuples([(run.config_hash(), run.seed) for run in runs])
+    chosen = keys.get_level_values(0).isin(wanted.get_level_values(0))
+    frame = frame[chosen if all_seeds else keys.isin(wanted)].sort_values("run_id")
+    return _record(results_dir, frame, preset)
+
+
+def load_beside(directory: Path, runs: Sequence[RunConfig], preset: Preset) -> Record:
+    """Read the runs of another directory that can be drawn beside those of a grid.
+
+    These are the runs of the same preset, of the grid's model sizes, timed or not as the grid's
+    are, and on-policy or under ``reuse(N)`` unless the grid is timed. Each configuration becomes a
+    series of its own, called after its algorithm and the directory.
+
+    Raises:
+        UserError: there are none, or a file cannot be read.
+    """
+    frame = store.read(directory, "runs").sort_values("started_utc")
+    timed = any(timed_arm(run) for run in runs)
+    possible = (frame["preset"] == preset.name) & (frame["timed"].notna() == timed)
+    possible &= frame["model"].isin({run.stage.model for run in runs})
+    if not timed:
+        possible &= frame["schedule_kind"].isin(["on_policy", "reuse"])
+    frame = frame[possible]
+    if frame.empty:
+        raise UserError(
+            f"--with {directory}: has no {'timed ' * timed}runs of preset {preset.name} that this "
+            "figure could draw"
+        )
+    frame = frame.assign(algorithm=_series(frame, directory.resolve().name))
+    keys = ["algorithm", "model", "timed", "n", "seed"]
+    return _record(directory, frame.drop_duplicates(keys, keep="last"), preset)
+
+
+def beside(record: Record, other: Record) -> Record:
+    """Return the runs of both records as one."""
+    frames = {
+        name: pd.concat([getattr(record, name), getattr(other, name)], ignore_index=True)
+        for name in ("final", "curves", "updates", "spans")
+    }
+    return replace(record, **frames, off_schedule=record.off_schedule | other.off_schedule)
+
+
+def _series(frame: pd.DataFrame, directory: str) -> list[str]:
+    """Return the name of each run's series: "grpo (mine)", or "grpo (mine 2)" where it is one of
+    several configurations of the algorithm."""
+    settings = [
+        json.dumps({k: v for k, v in json.loads(text).items() if k not in ("schedule", "timed")})
+        for text in frame["config_json"]
+    ]
+    numbers: dict[str, list[str]] = {}
+    for name, setting in zip(frame["algorithm"], settings, strict=True):
+        if setting not in numbers.setdefault(name, []):
+            numbers[name].append(setting)
+    return [
+        f"{name} ({directory}{f' {at + 1}' if (at := numbers[name].index(setting)) else ''})"
+        for name, setting in zip(frame["algorithm"], settings, strict=True)
+    ]
+
+
+def _record(results_dir: Path, runs: pd.DataFrame, preset: Preset) -> Record:
+    tuned = [
+        preset.is_tuned(cell["algorithm"], cell["learning_rate"], cell["algorithm_params"])
+        for cell in map(json.loads, runs["config_json"])
+    ]
+    runs = runs.assign(tuned=tuned)
+    timed = runs.loc[runs["timed"].notna(), "run_id"]
+    return Record.of(
+        runs,
+        store.read(results_dir, "evals", runs["run_id"]),
+        store.read(results_dir, "steps", runs["run_id"]),
+        store.read(results_dir, "spans", timed) if len(timed) else None,
+    )

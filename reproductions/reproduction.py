@@ -1,0 +1,35 @@
+"""What a script states: one figure or table, its grid of runs and how it is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from bench.experiments.presets import ORDER
+from plots.analysis.frames import Record
+from reproductions.options import Grid, Options
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CLAIMS = Path(__file__).with_name("claims.toml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """One figure or table of the paper."""
+
+    name: str
+    caption: str
+    grid: Grid = lambda options: []  # noqa: ARG005
+    draw: Callable[[Record], Figure] | None = None
+    tabulate: Callable[[Record, Options], pd.DataFrame] | None = None
+    export: Callable[[Record, Path], list[Path]] | None = None  # other files, into a directory
+    every_seed: bool = True  # False: the result does not depend on the seed
+    measure: Callable[[Options], None] | None = None  # in place of the runs of a grid
+    read: Callable[[Path], Record | None] | None = None  # what it measured, if a directory has it
+    presets: tuple[str, ...] = ORDER  # where it can be made

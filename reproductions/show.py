@@ -1,0 +1,94 @@
+"""What a script shows at its end: figure, table, verdicts, and the comparison with the record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+from rich.console import Console
+
+from bench.config import RunConfig
+from bench.experiments.progress import say
+from bench.paths import FIGURES
+from bench.records import store
+from plots.analysis import claims
+from plots.analysis.frames import Record
+from plots.drawing import style
+from reproductions.loading import beside, find_record, load, load_beside
+from reproductions.options import Options
+from reproductions.report import compare, print_comparison, print_frame, print_verdicts
+from reproductions.reproduction import CLAIMS, Reproduction
+
+KINDS = {".parquet": "Table", ".json": "Trace"}  # by suffix; the others are figures
+
+
+def show(one: Reproduction, runs: Sequence[RunConfig], options: Options, console: Console) -> None:
+    """Draw, tabulate, judge and compare.
+
+    Raises:
+        UserError: there is nothing to show, or a file cannot be read or written.
+    """
+    source, record = find_record(one, runs, options)
+    drawn = record
+    if options.beside is not None and runs and one.draw is not None:
+        drawn = beside(record, load_beside(options.beside, runs, options.preset))
+    console.rule(one.name)
+    paths = _files(one, drawn, options, console)
+    if options.preset.verdicts:
+        judged = claims.judge(claims.load(CLAIMS), one.name, record, options.preset.name)
+        if judged:
+            print_verdicts(console, judged)
+        _say_what_is_untuned(record, options, console)
+    else:
+        say(console, f"Preset {options.preset.name} shows that the code runs: no verdicts.")
+    if runs and source != options.record_dir and store.has_runs(options.record_dir):
+        recorded = load(options.record_dir, runs, options.preset, all_seeds=True)
+        print_comparison(console, compare(record, recorded, runs))
+    say(console, f"Data: {source}{_coverage(record, runs)}")
+    if drawn is not record:
+        say(console, f"Beside it: {options.beside} ({len(drawn.final) - len(record.final)} runs)")
+    for path in paths:
+        say(console, f"{KINDS.get(path.suffix, 'Figure')}: {path}")
+
+
+def _files(one: Reproduction, record: Record, options: Options, console: Console) -> list[Path]:
+    """Write the figure, the table and what else there is; print the table."""
+    figures = options.results_dir / FIGURES
+    store.check_writable(figures)
+    paths: list[Path] = []
+    if one.draw is not None:
+        paths += style.save(one.draw(record), figures / one.name)
+    if one.tabulate is not None:
+        table = one.tabulate(record, options)
+        if table.empty:
+            say(console, "Too few of the grid's cells for its table.")
+        else:
+            print_frame(console, table, one.name)
+            paths.append(figures / f"{one.name}.parquet")
+            store.write_arrow(paths[-1], pa.Table.from_pandas(table, preserve_index=False))
+    if one.export is not None:
+        paths += one.export(record, figures)
+    return paths
+
+
+def _say_what_is_untuned(record: Record, options: Options, console: Console) -> None:
+    names = record.untuned()
+    if not names:
+        return
+    out = f" --out {options.out}" if options.out else ""
+    task = f" --task {options.preset.task}" if options.preset.task else ""
+    say(
+        console,
+        f"Untuned: {', '.join(names)}. A comparison with tuned algorithms is not fair; tune by: "
+        f"python -m bench.tuning --preset {options.preset.name}{task} "
+        f"--algorithms {','.join(names)}{out}",
+    )
+
+
+def _coverage(record: Record, runs: Sequence[RunConfig]) -> str:
+    cells = len({run.config_hash() for run in runs})
+    if not cells:
+        return ""
+    drawn = record.final["config_hash"].nunique()
+    return f" ({drawn} of {cells} cells, {len(record.final)} runs)"

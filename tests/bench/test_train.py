@@ -1,0 +1,178 @@
+"""The front door: what its flags mean, and that its run is the sweep's."""
+
+import json
+import re
+import subprocess
+import sys
+from io import StringIO
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from bench import train
+from bench.algorithms.ppo import Ppo
+from bench.config import EvalConfig, Execution, StageConfig
+from bench.errors import UserError
+from bench.experiments.presets import preset
+from bench.experiments.starting_models import starting_models
+from bench.experiments.sweep import sweep
+from bench.paths import ROOT
+from bench.records import store
+from bench.staleness import lag, reuse
+from bench.tasks.tldr_tiny.world import TldrTinyConfig
+
+
+def test_without_flags_it_is_the_presets_run_of_online_dpo():
+    given = train.parse([])
+    assert given.run == preset("tiny").run_config("online_dpo", given.run.schedule)
+    assert str(given.run.schedule) == "on_policy"
+    # one thread, as in a sweep, which makes its numbers the sweep's
+    assert given.execution == Execution(learner_threads=1)
+
+
+def test_each_flag_sets_its_field():
+    given = train.parse(
+        [
+            "--preset",
+            "smoke",
+            "--algorithm",
+            "ppo",
+            "--algorithm.kl-coef",
+            "0.02",
+            "--schedule",
+            "reuse(2)",
+            "--seed",
+            "7",
+            "--learning-rate",
+            "1e-4",
+            "--evaluation.every",
+            "4",
+            "--task.verbs",
+            "3",
+            "--task.objects",
+            "4",
+            "--task.statements",
+            "2",
+            "--task.max-own",
+            "1",
+            "--task.max-clauses",
+            "2",
+            "--stages.comparisons",
+            "50",
+            "--stage.seed",
+            "1",
+            "--execution.source",
+            "overlapped",
+            "--execution.learner-threads",
+            "2",
+            "--execution.timeout-s",
+            "9",
+            "--execution.max-restarts",
+            "0",
+            "--max-grad-norm",
+            "1.5",
+        ]
+    )
+    run = given.run
+    assert run.algorithm == Ppo(completions_per_prompt=2, kl_coef=0.02)
+    assert (run.schedule, run.seed, run.learning_rate) == (reuse(2), 7, 1e-4)
+    assert run.evaluation == EvalConfig(every=4, prompts=32)
+    assert run.max_grad_norm == 1.5
+    assert type(run.stage) is StageConfig  # so that it can be sent to other processes
+    task = run.stage.task
+    assert isinstance(task, TldrTinyConfig)
+    assert (task.verbs, task.statements, task.eval_prompts) == (3, 2, 128)
+    assert (run.stage.params.comparisons, run.stage.params.sft_steps) == (50, 150)
+    assert run.stage.seed == 1
+    assert given.execution == Execution(
+        source="overlapped", learner_threads=2, timeout_s=9, max_restarts=0
+    )
+
+
+def test_the_model_is_one_of_the_presets():
+    assert train.parse(["--model", "0.4m"]).run.stage.model == "0.4m"
+    with pytest.raises(UserError, match=r"model '7b': preset tiny has 0\.1m, 0\.4m"):
+        train.parse(["--model", "7b"])
+
+
+def test_every_field_of_the_execution_has_a_flag(capsys):
+    with pytest.raises(SystemExit) as raised:
+        train.parse(["--algorithm", "grpo", "--help"])
+    assert raised.value.code == 0
+    shown = capsys.readouterr().out
+    for name in Execution.__dataclass_fields__:
+        assert re.search(rf"--execution\.{name.replace('_', '-')}[ ,]", shown), name
+    assert "--algorithm.clip-range FLOAT" in shown  # the chosen algorithm's own
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "huge"], "preset 'huge': allowed are smoke, tiny, small, paper"),
+        (["--algorithm", "sarsa"], "algorithm 'sarsa': allowed are best_of_2, "),
+        (["--task", "chess"], "task 'chess': allowed are tldr, tldr_tiny"),
+        (["--updates", "0"], "updates = 0: must be at least 1"),
+        (["--algorithm.beta", "-1"], "beta = -1.0: must be a number above 0"),
+        (["--schedule", "lag(x)"], "schedule 'lag(x)': allowed are on_policy, reuse(N)"),
+        (["--schedule", "reuse(3)"], "N = 3 does not divide updates = 128"),
+        (["--execution.timeout-s", "0"], "timeout_s = 0.0: must be above 0"),
+        (["--nope", "1"], "Unrecognized options: --nope, 1"),
+    ],
+)
+def test_what_is_not_possible_ends_in_status_2_and_is_said(capsys, monkeypatch, arguments, message):
+    monkeypatch.setenv("COLUMNS", "200")
+    try:
+        status = train.main(arguments)
+    except SystemExit as error:
+        status = error.code
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert (status, message in said) == (2, True), said
+
+
+def test_the_record_is_not_written_into():
+    assert train.main(["--out", str(ROOT / "results" / "reference" / "tiny")]) == 2
+
+
+@pytest.mark.slow
+def test_its_run_is_the_sweeps_to_the_bit_and_its_last_line_says_what_was_found(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.train", "--preset", "smoke", "--schedule", "lag(1)",
+         "--out", tmp_path / "mine"],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    config = preset("smoke").run_config("online_dpo", lag(1))
+    console = Console(file=StringIO())
+    models = starting_models(
+        [config],
+        results_dir=tmp_path / "mine",
+        record_dir=None,
+        workers=1,
+        console=console,
+    )
+    (run_id,) = sweep(
+        [config],
+        models,
+        results_dir=tmp_path / "swept",
+        preset="smoke",
+        workers=1,
+        console=console,
+    )
+    tables = {
+        name: [store.read(tmp_path / place, name, [run_id]) for place in ("mine", "swept")]
+        for name in ("evals", "steps", "samples")
+    }
+    for mine, swept in tables.values():
+        times = [column for column in mine if column.endswith("_s")]
+        pd.testing.assert_frame_equal(mine.drop(columns=times), swept.drop(columns=times))
+    last = tables["evals"][0].iloc[-1]
+    line = done.stdout.splitlines()[-1]
+    # batches 0 to 3 are 0, 1, 1 and 1 updates stale
+    assert line.startswith(
+        f"online_dpo lag(1) seed 0: win rate {last['win_rate']:.4f}, KL {last['kl_nats']:.2f} nats"
+    )
+    assert "staleness 0.75 (mean) 1 (maximum) optimiser steps" in line
+    assert line.endswith(f"in {tmp_path}/mine/*/{run_id}.parquet")
+    row = store.read(tmp_path / "mine", "runs").iloc[0]
+    assert (row["preset"], row["source"], row["threads"]) == ("smoke", "inline", 1)
+    assert json.loads(row["config_json"]) == config.cell()
