@@ -16,8 +16,8 @@ from reproductions import run as script
 from reproductions.ablation_lr_schedule import REPRODUCTION as ABLATION
 from reproductions.ablation_lr_schedule import arm
 from reproductions.fig_offpolicy_ppo import REPRODUCTION as PPO
-from reproductions.options import Options
 from reproductions.loading import load
+from reproductions.options import Options
 from reproductions.table_sft import REPRODUCTION as SFT
 from tests.bench import fakes
 
