@@ -64,11 +64,6 @@ class Schedule:
         return self.kind != "bounded"
 
     @property
-    def max_staleness(self) -> int:
-        """The largest ``i - version_at(i)``, in optimiser steps."""
-        return {"on_policy": 0, "reuse": self.n - 1, "lag": self.n, "bounded": self.n}[self.kind]
-
-    @property
     def round_length(self) -> int:
         """Optimiser steps per generation round (the paper's N; 1 unless ``reuse``)."""
         return self.n if self.kind == "reuse" else 1

@@ -21,17 +21,10 @@ def test_version_at_follows_the_definitions():
 
 
 @given(schedules, st.integers(0, 500))
-def test_version_at_is_causal_monotone_and_within_the_bound(schedule, i):
+def test_version_at_is_causal_and_monotone(schedule, i):
     version = schedule.version_at(i)
     assert 0 <= version <= i
     assert schedule.version_at(i + 1) >= version
-    assert i - version <= schedule.max_staleness
-
-
-@given(schedules)
-def test_max_staleness_is_reached(schedule):
-    worst = max(i - schedule.version_at(i) for i in range(200))
-    assert worst == schedule.max_staleness
 
 
 @given(schedules)
