@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 
 from plots.analysis import stats
 from plots.analysis.frames import Record
@@ -110,7 +111,7 @@ def test_against_n_draws_every_seed_the_mean_and_its_interval():
     expected = stats.win_rate_interval(cell)
     assert bar_ends(ax.containers[4]) == pytest.approx((expected.lo, expected.hi))
     assert {"PPO", "SFT"} <= set(texts(ax))
-    assert not ax.collections or all(len(c.get_paths()) == 1 for c in ax.collections)  # bars only
+    assert [type(drawn) for drawn in ax.collections] == [LineCollection] * 7  # bars, never a band
     (level,) = [line for line in ax.lines if line.get_linestyle() == "--"]
     assert level.get_ydata()[0] == pytest.approx(0.58)
 
