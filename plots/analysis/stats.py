@@ -5,12 +5,15 @@ Shape legend: S seeds, J values of N in ascending order, the first of them 1.
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 FloatArray = NDArray[np.float64]
 
@@ -41,18 +44,21 @@ class Tolerance:
     reason: str = ""
 
 
-def _standard_error(values: FloatArray) -> float:
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+def _t_test(
+    values: ArrayLike, mean: float = 0.0, alternative: Literal["two-sided", "greater"] = "two-sided"
+) -> Any:
+    with warnings.catch_warnings():  # of fewer than two seeds, or of seeds that hardly differ
+        warnings.simplefilter("ignore", RuntimeWarning)
+        x = np.asarray(values, dtype=np.float64)
+        return stats.ttest_1samp(x, mean, alternative=alternative)
 
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Return the mean of per-seed numbers [S] with Student's t-interval."""
     x = np.asarray(values, dtype=np.float64)
-    if len(x) == 0:
-        return Interval(float("nan"), float("nan"), float("nan"), 0, level)
-    half = float(stats.t.ppf((1 + level) / 2, max(len(x) - 1, 1))) * _standard_error(x)
-    mean = float(x.mean())
-    return Interval(mean, mean - half, mean + half, len(x), level)
+    mean = float(x.mean()) if len(x) else math.nan
+    lo, hi = _t_test(x).confidence_interval(level)
+    return Interval(mean, float(lo), float(hi), len(x), level)
 
 
 def win_rate_interval(values: ArrayLike, level: float = 0.95) -> Interval:
@@ -66,18 +72,8 @@ def win_rate_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     if not 0 < p < 1:
         return plain
     half = (plain.hi - p) / (p * (1 - p))
-    logit = np.log(p / (1 - p))
-    lo, hi = 1 / (1 + np.exp(-(logit + np.array([-half, half]))))
+    lo, hi = special.expit(special.logit(p) + np.array([-half, half]))
     return Interval(p, float(lo), float(hi), plain.n, level)
-
-
-def wilson(wins: float, n: int, level: float = 0.95) -> Interval:
-    """Return one run's win rate with Wilson's interval: its prompt noise. Ties count half."""
-    z = float(stats.norm.ppf((1 + level) / 2))
-    p = wins / n
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return Interval(p, float(centre - half), float(centre + half), n, level)
 
 
 def p_above(values: ArrayLike, bound: float = 0.0) -> float:
@@ -85,16 +81,12 @@ def p_above(values: ArrayLike, bound: float = 0.0) -> float:
 
     Doubled, so that p < 0.05 exactly when the 95% t-interval lies wholly above the bound.
     """
-    return min(1.0, 2 * _one_sided(np.asarray(values, dtype=np.float64), bound))
+    return min(1.0, 2 * _one_sided(values, bound))
 
 
-def _one_sided(values: FloatArray, bound: float) -> float:
-    if len(values) < 2:
-        return 1.0
-    distance, error = float(values.mean()) - bound, _standard_error(values)
-    if error == 0:
-        return 0.0 if distance > 0 else 1.0
-    return float(stats.t.sf(distance / error, len(values) - 1))
+def _one_sided(values: ArrayLike, bound: float) -> float:
+    p = float(_t_test(values, bound, "greater").pvalue)
+    return 1.0 if math.isnan(p) else p  # fewer than two seeds, or all of them on the bound
 
 
 def p_equivalent(values: ArrayLike, margin: float) -> float:
@@ -119,9 +111,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def slopes(values: ArrayLike, n: ArrayLike) -> FloatArray:
     """Return each seed's least-squares slope [S] of ``values`` [S, J] per doubling of N."""
-    x = np.log2(np.asarray(n, dtype=np.float64))
-    x = x - x.mean()
-    return np.asarray(np.asarray(values, dtype=np.float64) @ x / (x @ x))
+    y = np.asarray(values, dtype=np.float64)
+    return np.asarray(stats.linregress(np.log2(n), y, axis=1).slope)
 
 
 def page_trend(values: ArrayLike) -> float:
