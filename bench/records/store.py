@@ -1,4 +1,4 @@
-"""Parquet tables with explicit schemas: written under a temporary name, then renamed.
+"""Parquet tables with fixed schemas: written under a temporary name, then renamed.
 
 A table of a results directory is either a folder with one file per run (``runs/<run_id>.parquet``,
 while a sweep goes on) or one file (``runs.parquet``, a committed record). Readers take both. The
@@ -11,10 +11,10 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -23,56 +23,18 @@ import pyarrow.parquet as pq
 
 from bench.config import RunConfig
 from bench.errors import UserError
-
-if TYPE_CHECKING:
-    from bench.types import RunResult, Timed
+from bench.records.schemas import RunRow, conform, schema_of
+from bench.types import EvalRecord, RunResult, Sample, Span, StepRecord, Timed
 
 SCHEMA_VERSION = 2
 
-S, I, F, B = pa.string(), pa.int64(), pa.float64(), pa.bool_()  # noqa: E741
-
-RUNS = pa.schema([
-    ("run_id", S), ("config_hash", S), ("config_json", S), ("preset", S), ("task", S),
-    ("model", S), ("algorithm", S), ("schedule", S), ("schedule_kind", S), ("n", I),
-    ("lr_schedule", S), ("old_logprobs", S), ("learning_rate", F), ("updates", I), ("split", S),
-    ("engine", S), ("source", S),  # inline | overlapped
-    ("timed", S),  # split | whole | overlapped; null unless alone on the machine
-    ("seed", I),
-    ("status", S),  # completed | diverged
-    ("diverged_at", I),  # null unless diverged
-    ("wall_s", F),
-    ("weights_digest", S),
-    # provenance
-    ("started_utc", S), ("git_revision", S), ("git_dirty", B), ("python", S), ("torch", S),
-    ("transformers", S), ("trl", S), ("host_cpu", S), ("cores", I), ("threads", I), ("device", S),
-    ("constraints_hash", S), ("schema_version", I),
-])  # fmt: skip
-
-STEPS = pa.schema([
-    ("run_id", S), ("step", I), ("policy_version", I), ("rollout_version", I), ("staleness", I),
-    ("learning_rate", F), ("loss", F), ("grad_norm", F), ("reward_mean", F),
-    ("finished_fraction", F), ("completion_tokens", I), ("logprob_gap_mean", F),
-    ("wait_s", F), ("generate_s", F), ("score_s", F), ("learn_s", F), ("publish_s", F),
-    ("metrics", pa.map_(S, F)),
-])  # fmt: skip
-
-EVALS = pa.schema([
-    ("run_id", S), ("step", I), ("episodes", I), ("completions", I), ("wall_s", F),
-    ("win_rate", F), ("win_rate_n", I), ("gold_mean", F), ("reference_gold_mean", F),
-    ("reward_mean", F), ("kl_nats", F), ("perplexity", F), ("perplexity_diluted", F),
-    ("completion_tokens_mean", F), ("finished_fraction", F), ("evaluate_s", F),
-])  # fmt: skip
-
-SAMPLES = pa.schema([
-    ("run_id", S), ("step", I), ("prompt_id", I), ("prompt", S), ("completion", S),
-    ("reference", S), ("gold", F), ("reference_gold", F), ("reward", F),
-])  # fmt: skip
-
-SPANS = pa.schema([
-    ("run_id", S), ("process", S), ("name", S), ("start_s", F), ("end_s", F), ("step", I),
-])  # fmt: skip
-
-SCHEMAS = {"runs": RUNS, "steps": STEPS, "evals": EVALS, "samples": SAMPLES, "spans": SPANS}
+SCHEMAS = {
+    "runs": schema_of(RunRow),
+    "steps": schema_of(StepRecord),
+    "evals": schema_of(EvalRecord),
+    "samples": schema_of(Sample),
+    "spans": schema_of(Span),
+}
 
 
 def write_run(
@@ -92,44 +54,42 @@ def write_run(
         UserError: the files cannot be written (no space left, not permitted).
     """
     run_id = config.run_id(weights_digest)
-    run = {
-        "run_id": run_id,
-        "config_hash": config.config_hash(),
-        "config_json": json.dumps(config.cell(), sort_keys=True),
-        "preset": preset,
-        "task": config.stage.task.name,
-        "model": config.stage.model,
-        "algorithm": config.algorithm.name,
-        "schedule": str(config.schedule),
-        "schedule_kind": config.schedule.kind,
-        "n": config.schedule.n,
-        "lr_schedule": config.lr_schedule,
-        "old_logprobs": config.algorithm.old_logprobs,
-        "learning_rate": config.learning_rate,
-        "updates": config.updates,
-        "split": config.evaluation.split,
-        "engine": config.engine,
-        "source": source,
-        "timed": timed,
-        "seed": config.seed,
-        "status": result.status,
-        "diverged_at": result.diverged_at,
-        "wall_s": result.wall_s,
-        "weights_digest": weights_digest,
-        "schema_version": SCHEMA_VERSION,
+    run = RunRow(
+        config_hash=config.config_hash(),
+        config_json=json.dumps(config.cell(), sort_keys=True),
+        preset=preset,
+        task=config.stage.task.name,
+        model=config.stage.model,
+        algorithm=config.algorithm.name,
+        schedule=str(config.schedule),
+        schedule_kind=config.schedule.kind,
+        n=config.schedule.n,
+        lr_schedule=config.lr_schedule,
+        old_logprobs=config.algorithm.old_logprobs,
+        learning_rate=config.learning_rate,
+        updates=config.updates,
+        split=config.evaluation.split,
+        engine=config.engine,
+        source=source,
+        timed=timed,
+        seed=config.seed,
+        status=result.status,
+        diverged_at=result.diverged_at,
+        wall_s=result.wall_s,
+        weights_digest=weights_digest,
+        schema_version=SCHEMA_VERSION,
         **provenance,
-    }
-    rows: dict[str, list[dict[str, Any]]] = {
-        "steps": [asdict(step) for step in result.steps],
-        "evals": [asdict(record) for record in result.evals],
-        "samples": [asdict(sample) for sample in result.samples],
-        "spans": [asdict(span) for span in result.spans],
+    )
+    rows: dict[str, Sequence[Any]] = {
+        "steps": result.steps,
+        "evals": result.evals,
+        "samples": result.samples,
+        "spans": result.spans,
         "runs": [run],
     }
     for table, records in rows.items():
-        for row in records:
-            row["run_id"] = run_id
-        write_table(results_dir / table / f"{run_id}.parquet", table, records)
+        path = results_dir / table / f"{run_id}.parquet"
+        write_table(path, table, [{"run_id": run_id, **asdict(record)} for record in records])
     return run_id
 
 
@@ -231,14 +191,14 @@ def read_arrow(results_dir: Path, table: str, run_ids: Collection[str] | None = 
     found = load(single, table)
     if run_ids is None:
         return found
-    return found.filter(pc.is_in(found["run_id"], pa.array(list(run_ids), S)))
+    return found.filter(pc.is_in(found["run_id"], pa.array(list(run_ids), pa.string())))
 
 
 def load(path: Path, table: str) -> pa.Table:
     """Read one file of a table and check it.
 
     Raises:
-        UserError: the file is missing, damaged or of another schema version.
+        UserError: the file is missing, damaged, of another schema version or of other columns.
     """
     repair = (
         "delete it and the run is repeated"
@@ -250,7 +210,10 @@ def load(path: Path, table: str) -> pa.Table:
     found = read_file(
         path, repair=repair, replace="move it away, or rebuild the results with --fresh"
     )
-    return found.cast(SCHEMAS[table])
+    try:
+        return conform(found, SCHEMAS[table])
+    except ValueError:
+        raise _damaged(path, repair) from None
 
 
 def read_file(path: Path, *, repair: str, replace: str) -> pa.Table:
@@ -261,15 +224,19 @@ def read_file(path: Path, *, repair: str, replace: str) -> pa.Table:
     """
     try:
         found = pq.ParquetFile(path, page_checksum_verification=True).read()
-    except (pa.ArrowException, OSError):
-        raise UserError(f"{path} is a truncated or damaged Parquet file: {repair}") from None
-    version = (found.schema.metadata or {}).get(b"schema_version", b"unknown").decode()
+        version = (found.schema.metadata or {}).get(b"schema_version", b"unknown").decode()
+    except (pa.ArrowException, OSError, ValueError):
+        raise _damaged(path, repair) from None
     if version != str(SCHEMA_VERSION):
         raise UserError(
             f"{path} was written by schema version {version}, this suite reads version "
             f"{SCHEMA_VERSION}: {replace}"
         )
     return found
+
+
+def _damaged(path: Path, repair: str) -> UserError:
+    return UserError(f"{path} is a truncated or damaged Parquet file: {repair}")
 
 
 def incomplete(results_dir: Path, run_ids: Iterable[str]) -> tuple[list[str], list[str]]:

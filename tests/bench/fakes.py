@@ -24,9 +24,15 @@ PROVENANCE = {
     "git_revision": "f" * 40,
     "git_dirty": False,
     "started_utc": "2024-01-01T00:00:00",
+    "python": "3.11.0",
+    "torch": None,
+    "transformers": None,
+    "trl": None,
     "host_cpu": "a processor",
     "cores": 2,
+    "threads": 1,
     "device": "cpu",
+    "constraints_hash": None,
 }
 
 

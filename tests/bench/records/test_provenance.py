@@ -35,7 +35,7 @@ def test_git_state_tells_the_revision_and_whether_tracked_files_differ(tmp_path)
 
 def test_code_and_host_fills_the_provenance_columns():
     found = provenance.code_and_host()
-    assert set(found) <= set(store.RUNS.names)
+    assert set(found) <= set(store.SCHEMAS["runs"].names)
     assert found["torch"] == metadata.version("torch")
     assert found["cores"] == os.cpu_count()
     assert found["host_cpu"]

@@ -123,12 +123,36 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+def without_column(path: Path) -> None:
+    table = pq.ParquetFile(path).read()
+    pq.write_table(table.drop_columns(["win_rate"]), path)
+
+
+def other_type(path: Path) -> None:
+    """Replace a column of floats by their texts, which a cast would read."""
+    table = pq.ParquetFile(path).read()
+    index = table.schema.get_field_index("win_rate")
+    texts = pa.array([str(value) for value in table["win_rate"].to_pylist()])
+    pq.write_table(table.set_column(index, "win_rate", texts), path)
+
+
+def undecodable(path: Path) -> None:
+    """Replace the ``run_id`` by bytes that are not UTF-8."""
+    table = pq.ParquetFile(path).read()
+    offsets = pa.array(range(0, 2 * len(table) + 1, 2), pa.int32())
+    content = pa.py_buffer(b"\xff\xfe" * len(table))
+    column = pa.Array.from_buffers(pa.string(), len(table), [None, offsets.buffers()[1], content])
+    pq.write_table(table.set_column(0, "run_id", column), path)
+
+
 def other_version(path: Path) -> None:
     table = pq.ParquetFile(path).read()
     pq.write_table(table.replace_schema_metadata({b"schema_version": b"0"}), path)
 
 
-@pytest.mark.parametrize("damage", [truncate, corrupt, empty])
+@pytest.mark.parametrize(
+    "damage", [truncate, corrupt, empty, without_column, other_type, undecodable]
+)
 def test_a_damaged_run_is_named_by_read_and_repeated_by_a_sweep(tmp_path, damage):
     run_id = fakes.write(tmp_path, fakes.config())
     path = tmp_path / "evals" / f"{run_id}.parquet"
@@ -142,6 +166,14 @@ def test_a_damaged_run_is_named_by_read_and_repeated_by_a_sweep(tmp_path, damage
         [run_id],
         [f"{path} is missing or damaged: its run is repeated"],
     )
+
+
+def test_columns_are_found_by_name(tmp_path):
+    run_id = fakes.write(tmp_path, fakes.config())
+    path = tmp_path / "evals" / f"{run_id}.parquet"
+    before = store.load(path, "evals")
+    store.write_arrow(path, before.select(before.column_names[::-1]))
+    assert store.load(path, "evals").equals(before)
 
 
 def test_a_damaged_record_is_to_be_restored(tmp_path):

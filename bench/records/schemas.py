@@ -1,0 +1,95 @@
+"""The columns of the tables, derived from the dataclasses whose instances are their rows.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import pyarrow as pa
+
+SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow:
+    """One finished run: what it was, how it ended and where it was made (table ``runs``)."""
+
+    config_hash: str
+    config_json: str
+    preset: str
+    task: str
+    model: str
+    algorithm: str
+    schedule: str
+    schedule_kind: str
+    n: int
+    lr_schedule: str
+    old_logprobs: str
+    learning_rate: float
+    updates: int
+    split: str
+    engine: str
+    source: str  # inline | overlapped
+    timed: str | None  # split | whole | overlapped; null unless alone on the machine
+    seed: int
+    status: str  # completed | diverged
+    diverged_at: int | None  # null unless diverged
+    wall_s: float
+    weights_digest: str
+    # provenance
+    started_utc: str
+    git_revision: str
+    git_dirty: bool
+    python: str
+    torch: str | None
+    transformers: str | None
+    trl: str | None
+    host_cpu: str
+    cores: int | None
+    threads: int
+    device: str
+    constraints_hash: str | None
+    schema_version: int
+
+
+def schema_of(row_type: type) -> pa.Schema:
+    """Return the schema of a table: ``run_id``, then the fields of a dataclass in their order.
+
+    A field is a str, an int, a float, a bool, one of these or None, or a ``Mapping`` of them.
+
+    Raises:
+        KeyError: a field is of another type.
+    """
+    hints = get_type_hints(row_type)
+    columns = [(field.name, _arrow_type(hints[field.name])) for field in fields(row_type)]
+    return pa.schema([("run_id", pa.string()), *columns])
+
+
+def _arrow_type(hint: Any) -> pa.DataType:
+    if get_origin(hint) is UnionType:
+        (hint,) = (one for one in get_args(hint) if one is not NoneType)
+    if get_origin(hint) is Mapping:
+        key, value = get_args(hint)
+        return pa.map_(SCALARS[key], SCALARS[value])
+    return SCALARS[hint]
+
+
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return the columns of a schema, in its order.
+
+    Raises:
+        ValueError: a column is missing or of another type, or a string is not UTF-8.
+    """
+    try:
+        found = table.select(schema.names)
+    except KeyError as error:
+        raise ValueError(error.args[0]) from None
+    if not found.schema.equals(schema):
+        raise ValueError("a column is of another type")
+    found.validate(full=True)
+    return found.cast(schema)  # for the names inside of a map

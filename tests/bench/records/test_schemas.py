@@ -1,0 +1,44 @@
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from bench.paths import record_dir
+from bench.records import store
+from bench.records.schemas import schema_of
+
+
+def test_the_columns_of_steps_are_the_fields_of_a_step_record():
+    expected = [
+        ("run_id", "string"), ("step", "int64"), ("policy_version", "int64"),
+        ("rollout_version", "int64"), ("staleness", "int64"), ("learning_rate", "double"),
+        ("loss", "double"), ("grad_norm", "double"), ("reward_mean", "double"),
+        ("finished_fraction", "double"), ("completion_tokens", "int64"),
+        ("logprob_gap_mean", "double"), ("wait_s", "double"), ("generate_s", "double"),
+        ("score_s", "double"), ("learn_s", "double"), ("publish_s", "double"),
+        ("metrics", "map<string, double>"),
+    ]  # fmt: skip
+    assert [(field.name, str(field.type)) for field in store.SCHEMAS["steps"]] == expected
+
+
+def test_a_field_that_may_be_none_has_the_type_of_its_values():
+    runs = store.SCHEMAS["runs"]
+    names = ("timed", "diverged_at", "git_dirty", "cores")
+    assert [str(runs.field(name).type) for name in names] == ["string", "int64", "bool", "int64"]
+
+
+@pytest.mark.parametrize("table", ["runs", "steps", "evals", "samples", "spans"])
+def test_the_schemas_are_those_of_the_recorded_files(table):
+    recorded = pq.read_schema(record_dir("tiny") / f"{table}.parquet")
+    assert recorded.names == store.SCHEMAS[table].names
+    assert recorded.equals(store.SCHEMAS[table])
+
+
+def test_schema_of_refuses_a_type_that_has_no_column():
+    @dataclass
+    class Row:
+        path: Path
+
+    with pytest.raises(KeyError):
+        schema_of(Row)
