@@ -1,6 +1,8 @@
-"""Put finished runs into the committed record: one Parquet file per table. Imports no torch.
+"""Merge finished runs into the committed record: one Parquet file per table. Imports no torch.
 
-python -m bench.records.merge results/tiny results/reference/tiny
+python -m bench.records.merge SOURCE TARGET
+
+SOURCE and TARGET are results directories, as in ``results/tiny results/reference/tiny``.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from bench.errors import UserError
 from bench.records import store
 
 
-def record(results_dir: Path, target: Path, *, allow_dirty: bool = False) -> int:
-    """Merge all complete runs of ``results_dir`` into ``target``; return how many it then holds.
+def merge(source: Path, target: Path, *, allow_dirty: bool = False) -> int:
+    """Merge all complete runs of ``source`` into ``target``; return how many it then holds.
 
     A run that is already there is replaced. Rows are ordered by ``run_id``.
 
@@ -27,18 +29,18 @@ def record(results_dir: Path, target: Path, *, allow_dirty: bool = False) -> int
         UserError: there are no runs, a file cannot be read or written, or a run was made with
             uncommitted changes to the code.
     """
-    runs = store.read(results_dir, "runs")
+    runs = store.read(source, "runs")
     dirty = runs[runs["git_dirty"]]
     if len(dirty) and not allow_dirty:
         raise UserError(
-            f"{len(dirty)} of {len(runs)} runs in {results_dir} were made with uncommitted "
+            f"{len(dirty)} of {len(runs)} runs in {source} were made with uncommitted "
             f"code (first: {dirty['run_id'].iloc[0]}); commit and repeat them, or give "
             "--allow-dirty"
         )
     new_ids = pa.array(runs["run_id"])
     for table in reversed(store.SCHEMAS):  # runs last, as for a single run
         path = target / f"{table}.parquet"
-        merged = store.read_arrow(results_dir, table)
+        merged = store.read_arrow(source, table)
         if path.exists():
             old = store.load(path, table)
             kept = old.filter(pc.invert(pc.is_in(old["run_id"], new_ids)))
@@ -50,15 +52,17 @@ def record(results_dir: Path, target: Path, *, allow_dirty: bool = False) -> int
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(description="merge finished runs into a record")
-    parser.add_argument("results_dir", type=Path)
-    parser.add_argument("target", type=Path)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.records.merge", description="merge finished runs into a record"
+    )
+    parser.add_argument("source", type=Path, metavar="SOURCE")
+    parser.add_argument("target", type=Path, metavar="TARGET")
     parser.add_argument(
         "--allow-dirty", action="store_true", help="also take runs of uncommitted code"
     )
     options = parser.parse_args(arguments)
     try:
-        count = record(options.results_dir, options.target, allow_dirty=options.allow_dirty)
+        count = merge(options.source, options.target, allow_dirty=options.allow_dirty)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

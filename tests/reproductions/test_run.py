@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from bench.experiments.presets import preset
-from bench.records import merge as record
 from bench.records import store
+from bench.records.merge import merge
 from bench.staleness import ON_POLICY
 from reproductions import report
 from reproductions import run as script
@@ -35,7 +35,7 @@ def write(place, one, seeds, **provenance):
 
 def test_replot_draws_the_record_judges_it_and_names_the_files(results, capsys):
     write(results / "made", PPO, seeds=range(5))
-    record.record(results / "made", results / "reference" / "tiny")
+    merge(results / "made", results / "reference" / "tiny")
     assert script.main([PPO], ["--replot"]) == 0
     output = capsys.readouterr().out
     figure = results / "tiny" / "figures" / "fig_offpolicy_ppo"
@@ -52,7 +52,7 @@ def test_replot_draws_the_record_judges_it_and_names_the_files(results, capsys):
 def test_replot_prefers_the_users_runs_and_compares_them_with_the_record(results, capsys):
     write(results / "tiny", PPO, seeds=(0, 1))
     write(results / "made", PPO, seeds=range(5))
-    record.record(results / "made", results / "reference" / "tiny")
+    merge(results / "made", results / "reference" / "tiny")
     assert script.main([PPO], ["--replot"]) == 0
     output = capsys.readouterr().out
     assert f"Data: {results}/tiny (7 of 7 cells, 14 runs)" in output

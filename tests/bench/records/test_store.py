@@ -1,14 +1,13 @@
 import os
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from bench.errors import UserError
-from bench.records import merge as record
 from bench.records import store
+from bench.records.merge import merge
 from tests.bench import fakes
 
 
@@ -68,44 +67,6 @@ def test_read_orders_by_run_id_and_leaves_out_runs_without_a_runs_row(tmp_path):
     assert store.read(tmp_path, "runs")["seed"].tolist() == [1, 2]
     assert store.read(tmp_path, "evals")["run_id"].unique().tolist() == sorted([ids[2], ids[0]])
     assert store.read(tmp_path, "evals", [ids[0], "unknown"])["run_id"].unique() == [ids[0]]
-
-
-def test_read_takes_a_record_of_one_file_per_table(tmp_path):
-    ids = [fakes.write(tmp_path / "user", fakes.config(seed=seed)) for seed in (1, 0)]
-    assert record.record(tmp_path / "user", tmp_path / "record") == 2
-    assert sorted(p.name for p in (tmp_path / "record").iterdir()) == [
-        "evals.parquet", "runs.parquet", "samples.parquet", "spans.parquet", "steps.parquet",
-    ]  # fmt: skip
-    for table in store.SCHEMAS:
-        pd.testing.assert_frame_equal(
-            store.read(tmp_path / "record", table), store.read(tmp_path / "user", table)
-        )
-        pd.testing.assert_frame_equal(
-            store.read(tmp_path / "record", table, ids[:1]),
-            store.read(tmp_path / "user", table, ids[:1]),
-        )
-
-
-def test_record_replaces_what_it_has_and_keeps_the_rest(tmp_path):
-    fakes.write(tmp_path / "a", fakes.config(seed=0))
-    fakes.write(tmp_path / "a", fakes.config(seed=1))
-    fakes.write(tmp_path / "b", fakes.config(seed=1), git_revision="e" * 40)
-    record.record(tmp_path / "a", tmp_path / "record")
-    assert record.record(tmp_path / "b", tmp_path / "record") == 2
-    runs = store.read(tmp_path / "record", "runs")
-    assert runs["git_revision"].str[0].tolist() == ["f", "e"]
-    assert len(store.read(tmp_path / "record", "evals")) == 6
-
-
-def test_record_refuses_runs_of_uncommitted_code(tmp_path, capsys):
-    run_id = fakes.write(tmp_path / "a", fakes.config(), git_dirty=True)
-    assert record.main([str(tmp_path / "a"), str(tmp_path / "record")]) == 2
-    assert capsys.readouterr().err == (
-        f"error: 1 of 1 runs in {tmp_path}/a were made with uncommitted code (first: "
-        f"{run_id}); commit and repeat them, or give --allow-dirty\n"
-    )
-    assert not (tmp_path / "record").exists()
-    assert record.main([str(tmp_path / "a"), str(tmp_path / "record"), "--allow-dirty"]) == 0
 
 
 def truncate(path: Path) -> None:
@@ -178,7 +139,7 @@ def test_columns_are_found_by_name(tmp_path):
 
 def test_a_damaged_record_is_to_be_restored(tmp_path):
     fakes.write(tmp_path / "a", fakes.config())
-    record.record(tmp_path / "a", tmp_path / "record")
+    merge(tmp_path / "a", tmp_path / "record")
     truncate(tmp_path / "record" / "runs.parquet")
     with pytest.raises(UserError, match="damaged Parquet file: restore it from version control"):
         store.read(tmp_path / "record", "runs")
