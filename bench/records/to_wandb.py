@@ -53,32 +53,32 @@ def send(results_dir: Path, project: str, console: Console) -> int:
     """Send all complete runs of a results directory; return how many.
 
     Raises:
-        UserError: wandb is not installed, or there are no results or a file cannot be read.
+        UserError: wandb is not installed or refuses, or there are no results or a file cannot be
+            read.
     """
     if find_spec("wandb") is None:
         raise UserError("wandb is not installed: install the extra [wandb]")
     import wandb
 
-    runs = store.read(results_dir, "runs")
-    tables = {
-        name: dict(list(store.read(results_dir, name).groupby("run_id")))
-        for name in ("steps", "evals")
-    }
-    for run in track(runs.to_dict("records"), "runs sent", console=console):
-        run_id = str(run["run_id"])
-        settings = json.loads(str(run.pop("config_json")))
-        with wandb.init(
-            project=project,
-            id=run_id,
-            name=f"{run['algorithm']} {run['schedule']} {run['model']} seed {run['seed']}",
-            group=str(run["config_hash"]),
-            config={**settings, "run": run},
-            resume="allow",
-            settings=wandb.Settings(silent=True),
-        ) as sent:
-            numbers = history(tables["steps"][run_id], tables["evals"][run_id])
-            for updates, row in numbers.items():
-                sent.log(row, step=updates)
+    runs, steps, evals = (store.read(results_dir, name) for name in ("runs", "steps", "evals"))
+    try:
+        for run in track(runs.to_dict("records"), "runs sent", console=console):
+            run_id = str(run["run_id"])
+            settings = json.loads(str(run.pop("config_json")))
+            numbers = history(steps[steps["run_id"] == run_id], evals[evals["run_id"] == run_id])
+            with wandb.init(
+                project=project,
+                id=run_id,
+                name=f"{run['algorithm']} {run['schedule']} {run['model']} seed {run['seed']}",
+                group=str(run["config_hash"]),
+                config={**settings, "run": run},
+                resume="allow",
+                settings=wandb.Settings(silent=True),
+            ) as sent:
+                for updates, row in numbers.items():
+                    sent.log(row, step=updates)
+    except wandb.errors.Error as error:
+        raise UserError(f"wandb: {' '.join(str(error).split())}") from error
     return len(runs)
 
 
