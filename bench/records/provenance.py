@@ -13,6 +13,8 @@ from typing import Any
 
 from bench.paths import ROOT
 
+CODE = ("bench", "plots", "reproductions")
+
 
 def code_and_host() -> dict[str, Any]:
     """Return the provenance columns that the runs of a sweep share: all but time and device."""
@@ -34,14 +36,17 @@ def now_utc() -> str:
 
 
 def git_state(root: Path) -> tuple[str, bool]:
-    """Return the revision checked out at ``root`` and whether tracked files differ from it.
+    """Return the revision checked out at ``root`` and whether the code differs from it.
 
-    They are ``unknown`` and True where there is no git or no commit.
+    It differs where any tracked file does, or where the code has a new one. They are ``unknown``
+    and True where there is no git or no commit, or where ``root`` is within another repository.
     """
-    revision = _git(root, "rev-parse", "HEAD")
-    if revision is None:
+    top, revision = _git(root, "rev-parse", "--show-toplevel"), _git(root, "rev-parse", "HEAD")
+    if top is None or revision is None or Path(top).resolve() != root.resolve():
         return "unknown", True
-    return revision, bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+    new = _git(root, "status", "--porcelain", "--untracked-files=normal", "--", *CODE)
+    return revision, (changed, new) != ("", "")
 
 
 def _git(root: Path, *arguments: str) -> str | None:

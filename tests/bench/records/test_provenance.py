@@ -3,6 +3,8 @@ import re
 import subprocess
 from importlib import metadata
 
+import pytest
+
 from bench.records import provenance, store
 
 
@@ -19,18 +21,53 @@ def test_git_state_is_unknown_outside_a_repository(tmp_path, monkeypatch):
     assert provenance.git_state(tmp_path) == ("unknown", True)
 
 
-def test_git_state_tells_the_revision_and_whether_tracked_files_differ(tmp_path):
+@pytest.fixture
+def repository(tmp_path):
+    """Return a folder with one commit of two Python files, of which one is code under bench."""
     git(tmp_path, "init")
-    (tmp_path / "code.py").write_text("a = 1\n")
-    git(tmp_path, "add", "code.py")
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "code.py").write_text("a = 1\n")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test.py").write_text("")
+    (tmp_path / ".gitignore").write_text("*.pyc\n")
+    git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-m", "first", "--no-verify")
-    revision, dirty = provenance.git_state(tmp_path)
+    return tmp_path
+
+
+def test_git_state_tells_the_revision_and_that_nothing_differs(repository):
+    revision, dirty = provenance.git_state(repository)
     assert re.fullmatch("[0-9a-f]{40}", revision)
     assert dirty is False
-    (tmp_path / "results").write_text("not tracked")
-    assert provenance.git_state(tmp_path) == (revision, False)
-    (tmp_path / "code.py").write_text("a = 2\n")
-    assert provenance.git_state(tmp_path) == (revision, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("bench/code.py", True),
+        ("tests/test.py", True),
+        ("bench/algorithms/mine.py", True),
+        ("plots/mine.py", True),
+        ("reproductions/mine.py", True),
+        ("results/tiny/runs/a.parquet", False),
+        ("notes.txt", False),
+        ("bench/code.pyc", False),
+    ],
+)
+def test_changed_tracked_files_and_new_code_make_it_dirty(repository, path, expected):
+    revision, _ = provenance.git_state(repository)
+    (repository / path).parent.mkdir(parents=True, exist_ok=True)
+    (repository / path).write_text("a = 2\n")
+    assert provenance.git_state(repository) == (revision, expected)
+
+
+def test_git_state_is_unknown_within_another_repository(repository):
+    assert provenance.git_state(repository / "bench") == ("unknown", True)
+
+
+def test_git_state_is_unknown_before_the_first_commit(tmp_path):
+    git(tmp_path, "init")
+    assert provenance.git_state(tmp_path) == ("unknown", True)
 
 
 def test_code_and_host_fills_the_provenance_columns():
