@@ -128,6 +128,5 @@ def test_an_engine_that_is_not_installed(tmp_path):
 
 
 def test_an_engine_that_does_not_exist():
-    assert refused("--engine", "sglang") == (
-        "argument --engine: invalid choice: 'sglang' (choose from 'hf', 'vllm')"
-    )
+    unquoted = refused("--engine", "sglang").replace("'", "")  # as some versions of Python do not
+    assert unquoted == "argument --engine: invalid choice: sglang (choose from hf, vllm)"
