@@ -40,7 +40,7 @@ def write_without_numbers(results, run):
     nothing.steps, nothing.evals = [], []
     return store.write_run(
         results, run, nothing, preset="smoke", weights_digest="0123456789ab",
-        old_logprobs="behaviour", provenance=fakes.PROVENANCE,
+        provenance=fakes.PROVENANCE,
     )  # fmt: skip
 
 
