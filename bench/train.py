@@ -25,9 +25,10 @@ from tyro.conf import arg
 
 from bench import hub, paths
 from bench.algorithms import ALGORITHMS
+from bench.command import Parser, run_command
 from bench.config import Execution, RunConfig, StageConfig, StageParams
 from bench.errors import UserError
-from bench.experiments.command import FLAGS, Parser, run_command
+from bench.experiments.flags import FLAGS
 from bench.experiments.presets import ORDER, preset
 from bench.experiments.progress import duration, say
 from bench.experiments.starting_models import check, starting_models

@@ -21,10 +21,11 @@ from rich.table import Table
 
 from bench import hub, paths
 from bench.algorithms import ALGORITHMS
+from bench.command import Parser, run_command
 from bench.config import RunConfig
 from bench.errors import UserError
 from bench.experiments import search
-from bench.experiments.command import Parser, add_flags, check_workers, names, run_command
+from bench.experiments.flags import add_flags, check_workers, names
 from bench.experiments.presets import Preset, preset
 from bench.experiments.progress import say
 from bench.experiments.starting_models import check, starting_models

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import paths
+from bench.command import Parser
 from bench.config import LrSchedule, RunConfig
 from bench.errors import UserError
 from bench.experiments import arms
-from bench.experiments.command import Parser, add_flags, check_workers, names
+from bench.experiments.flags import add_flags, check_workers, names
 from bench.experiments.presets import Preset, preset
 from bench.staleness import ON_POLICY, reuse
 

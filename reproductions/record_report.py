@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.command import Parser, run_command
 from bench.errors import RunsFailedError
-from bench.experiments.command import Parser, run_command
 from bench.experiments.presets import preset
 from bench.paths import FIGURES, record_dir
 from bench.records import store

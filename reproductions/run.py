@@ -12,9 +12,9 @@ from typing import NoReturn
 from rich.console import Console
 
 from bench import hub
+from bench.command import run_command
 from bench.config import RunConfig
 from bench.errors import UserError
-from bench.experiments.command import run_command
 from bench.experiments.starting_models import check, starting_models
 from bench.experiments.sweep import locked, sweep
 from bench.paths import CHECKPOINTS, FIGURES, LOGS, RECORDS, UNFINISHED

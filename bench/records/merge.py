@@ -7,7 +7,6 @@ SOURCE and TARGET are results directories, as in ``results/tiny results/referenc
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bench.command import Parser, run_command
 from bench.errors import UserError
 from bench.records import store
 
@@ -52,7 +52,7 @@ def merge(source: Path, target: Path, *, allow_dirty: bool = False) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m bench.records.merge", description="merge finished runs into a record"
     )
     parser.add_argument("source", type=Path, metavar="SOURCE")
@@ -60,14 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--allow-dirty", action="store_true", help="also take runs of uncommitted code"
     )
-    options = parser.parse_args(arguments)
-    try:
+
+    def command() -> None:
+        options = parser.parse_args(arguments)
         count = merge(options.source, options.target, allow_dirty=options.allow_dirty)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{options.target}: {count} runs")
-    return 0
+        print(f"{options.target}: {count} runs")
+
+    return run_command(command)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ of updates done. ``WANDB_MODE=offline`` writes to the folder ``wandb`` and sends
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
+from bench.command import Parser, run_command
 from bench.errors import UserError
 from bench.records import store
 
@@ -84,17 +84,16 @@ def send(results_dir: Path, project: str, console: Console) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(description="send finished runs to Weights & Biases")
+    parser = Parser(description="send finished runs to Weights & Biases")
     parser.add_argument("results_dir", type=Path)
     parser.add_argument("--project", default="async-rlhf-bench")
-    options = parser.parse_args(arguments)
-    try:
+
+    def command() -> None:
+        options = parser.parse_args(arguments)
         count = send(options.results_dir, options.project, Console())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{count} runs of {options.results_dir} are in project {options.project}")
-    return 0
+        print(f"{count} runs of {options.results_dir} are in project {options.project}")
+
+    return run_command(command)
 
 
 if __name__ == "__main__":

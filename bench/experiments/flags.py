@@ -1,30 +1,16 @@
-"""What all commands share: flags, one line for an error, and the exit status."""
+"""Flags that several commands take."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from bench.algorithms import ALGORITHMS
-from bench.errors import RunsFailedError, UserError
+from bench.errors import UserError
 from bench.experiments.presets import ORDER
 from bench.tasks import TASKS
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are ``UserError``."""
-
-    def error(self, message: str) -> NoReturn:
-        """Refuse a command line.
-
-        Raises:
-            UserError: always.
-        """
-        raise UserError(message)
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -40,7 +26,6 @@ def names(text: str) -> tuple[str, ...]:
     return found
 
 
-# Flags that several commands take.
 FLAGS: dict[str, dict[str, Any]] = {
     "--preset": {"default": "tiny", "help": f"{', '.join(ORDER)} (default: tiny)"},
     "--task": {"help": f"in place of the preset's own: {', '.join(TASKS)}"},
@@ -68,25 +53,3 @@ def check_workers(workers: int) -> None:
     """
     if workers < 1:
         raise UserError(f"--workers {workers}: must be at least 1")
-
-
-def run_command(command: Callable[[], None]) -> int:
-    """Run a command and return its exit status: 0, 1 if runs failed, 2 for what the user can mend.
-
-    An error is one line on standard error. Ctrl-C is status 130.
-    """
-    try:
-        command()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except RunsFailedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(
-            "stopped; what was finished is kept, the same command (without --fresh) goes on",
-            file=sys.stderr,
-        )
-        return 130
-    return 0
