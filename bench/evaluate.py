@@ -14,8 +14,9 @@ from transformers import PreTrainedModel
 from bench.config import RunConfig
 from bench.engines.hf import HfEngine
 from bench.errors import UserError
-from bench.learning.logprobs import completion_logprobs, join
+from bench.learning.logprobs import completion_logprobs
 from bench.learning.scoring import Scorer
+from bench.learning.sequences import Sequences
 from bench.randomness import EVALUATION, sample_seeds
 from bench.tasks.base import Task
 from bench.types import EvalRecord, Rollouts, Sample, Sampling
@@ -73,16 +74,16 @@ class Evaluator:
 
         completions = greedy.completions()
         gold = self._task.gold_rewards(self._prompts, completions)
-        rewards = self._scorer.score(greedy, ref_logprobs=False).rewards
+        sequences = Sequences.of(greedy)
+        rewards = self._scorer.score(greedy, sequences, ref_logprobs=False).rewards
         wins = np.where(
             gold == self._reference_gold, 0.5, (gold > self._reference_gold).astype(float)
         )
-        nll = -self._reference_logprobs(greedy, temperature=1.0).sum(1)
+        nll = -self._reference_logprobs(sequences, temperature=1.0).sum(1)
         tokens = greedy.completion_mask.sum(1)
         lengths = tokens + greedy.prompt_mask.sum(1)
-        kl = (
-            sampled.logprobs - self._reference_logprobs(sampled, temperature=config.temperature)
-        ).sum(1)
+        reference = self._reference_logprobs(Sequences.of(sampled), temperature=config.temperature)
+        kl = (sampled.logprobs - reference).sum(1)
 
         record = EvalRecord(
             step=at.step,
@@ -118,16 +119,10 @@ class Evaluator:
         return parts[0] if len(parts) == 1 else _concatenate(parts)
 
     @torch.no_grad()
-    def _reference_logprobs(self, rollouts: Rollouts, *, temperature: float) -> Tensor:
-        tokens, mask = join(rollouts)
-        length = rollouts.completion_tokens.shape[1]
-        rows = self._config.microbatch_rows or len(tokens)
-        return torch.cat(
-            [
-                completion_logprobs(self._scorer.reference, part, part_mask, length, temperature)
-                for part, part_mask in zip(tokens.split(rows), mask.split(rows), strict=True)
-            ]
-        )
+    def _reference_logprobs(self, sequences: Sequences, *, temperature: float) -> Tensor:
+        parts = sequences.split(self._config.microbatch_rows)
+        reference = self._scorer.reference
+        return torch.cat([completion_logprobs(reference, part, temperature) for part in parts])
 
     def _samples(
         self, step: int, completions: list[list[int]], gold: list[float], rewards: list[float]

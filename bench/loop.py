@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import time
@@ -21,15 +20,14 @@ from bench.learning import checkpoint
 from bench.learning.checkpoint import Checkpoint
 from bench.learning.learner import Learner
 from bench.sources import Source
-from bench.types import Records, Rollouts, RunResult, Span, StageModels, StepRecord
+from bench.types import LearnerStep, Records, Rollouts, RunResult, Span, StageModels, StepRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run is: for displays."""
+    """How far a run is, for displays."""
 
     step: int  # updates done
-    updates: int
     win_rate: float  # of the latest evaluation
 
 
@@ -65,9 +63,9 @@ def train(
     directory = None
     if execution.checkpoint_dir is not None:
         directory = execution.checkpoint_dir / config.run_id(models.digest)
-    # Before the learner gets its cores: the engine's process gets those that are then not its.
+    # Before this process is confined to the learner's cores: the engine's are among the others.
     source, learner, evaluator = assemble(config, models, execution)
-    with closing(source), resources(execution):
+    with closing(source), on_learner_cores(execution):
         run = Run(config, source, learner, evaluator)
         result = run.execute(on_progress, directory, execution.checkpoint_every)
     if directory is not None:
@@ -109,14 +107,14 @@ class Run:
             start = time.perf_counter()
             rollouts = source.next()  # the only line that may wait
             waited = time.perf_counter()
-            record = learner.step(rollouts)
+            measured = learner.step(rollouts)
             learned = time.perf_counter()
             if source.wants(learner.policy_version):
                 source.publish(learner.snapshot())
             end = time.perf_counter()
             records.wall_s += end - start
-            self._keep(record, rollouts, start, waited, learned, end)
-            if not (math.isfinite(record.loss) and math.isfinite(record.grad_norm)):
+            self._keep(measured, rollouts, start, waited, learned, end)
+            if not measured.finite:
                 return self._result("diverged", step)
             done = step + 1
             if done % config.evaluation.every == 0 or done == config.updates:
@@ -124,12 +122,12 @@ class Run:
             if directory is not None and done % checkpoint_every == 0:
                 self._save(directory)
             if on_progress is not None:
-                on_progress(Progress(done, config.updates, records.evals[-1].win_rate))
+                on_progress(Progress(done, records.evals[-1].win_rate))
         return self._result("completed", None)
 
     def _keep(
         self,
-        record: StepRecord,
+        measured: LearnerStep,
         rollouts: Rollouts,
         start: float,
         waited: float,
@@ -137,16 +135,29 @@ class Run:
         end: float,
     ) -> None:
         """Record one update."""
-        scored = waited + record.score_s
-        step = record.step
+        step = measured.policy_version
         self._records.steps.append(
-            replace(
-                record,
+            StepRecord(
+                step=step,
+                policy_version=step,
+                rollout_version=rollouts.policy_version,
+                staleness=step - rollouts.policy_version,
+                learning_rate=measured.learning_rate,
+                loss=measured.loss,
+                grad_norm=measured.grad_norm,
+                reward_mean=measured.reward_mean,
+                finished_fraction=float(rollouts.finished.float().mean()),
+                completion_tokens=int(rollouts.completion_mask.sum()),
+                logprob_gap_mean=measured.logprob_gap_mean,
                 wait_s=waited - start,
+                generate_s=rollouts.generate_s,
+                score_s=measured.score_s,
+                learn_s=measured.learn_s,
                 publish_s=end - learned,
-                metrics={**record.metrics, **rollouts.transfer},
+                metrics={**measured.metrics, **rollouts.transfer},
             )
         )
+        scored = waited + measured.score_s
         self._records.spans += [
             Span("learner", "score", waited, scored, step),
             Span("learner", "learn", scored, learned, step),
@@ -190,7 +201,7 @@ class Run:
 
 
 @contextmanager
-def resources(execution: Execution) -> Iterator[None]:
+def on_learner_cores(execution: Execution) -> Iterator[None]:
     """Give this process the learner's threads and cores, and afterwards its own again."""
     threads = torch.get_num_threads()
     cores, _ = execution.cores()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -46,7 +47,7 @@ class WeightSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Rollouts:
-    """Prompts, completions and the log-probs under the policy that sampled them.
+    """A batch of completions with their log-probs under the policy that sampled them.
 
     ``logprobs`` are the behaviour policy's, at the sampling temperature, and 0 where
     ``completion_mask`` is 0. The mask is 1 up to and including EOS.
@@ -63,7 +64,7 @@ class Rollouts:
     finished: Tensor  # [R] bool: the completion ends with EOS
     token_versions: Tensor | None = None  # [R, T] int64, -1 where masked; None: all the same
     generate_s: float = 0.0
-    transfer: Mapping[str, float] = field(default_factory=dict)  # measured between processes
+    transfer: Mapping[str, float] = field(default_factory=dict)  # measured by the source
 
     def completions(self) -> list[list[int]]:
         """Return each row's completion without padding (with EOS where it was generated)."""
@@ -87,8 +88,28 @@ class ScoredRollouts:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnerStep:
+    """What the learner measured while it trained on one batch."""
+
+    policy_version: int  # before the step
+    learning_rate: float
+    loss: float
+    grad_norm: float
+    reward_mean: float
+    logprob_gap_mean: float  # |behaviour - learner| at the step's start, nats per token
+    score_s: float
+    learn_s: float
+    metrics: Mapping[str, float]  # the algorithm's own
+
+    @property
+    def finite(self) -> bool:
+        """Whether the run may go on; otherwise it has diverged."""
+        return isfinite(self.loss) and isfinite(self.grad_norm)
+
+
+@dataclass(frozen=True, slots=True)
 class StepRecord:
-    """One optimiser step batch as it is stored (table ``steps``)."""
+    """One batch trained on, as it is stored (a row of table ``steps``)."""
 
     step: int
     policy_version: int
@@ -106,7 +127,7 @@ class StepRecord:
     score_s: float
     learn_s: float
     publish_s: float
-    metrics: Mapping[str, float] = field(default_factory=dict)  # the algorithm's own
+    metrics: Mapping[str, float] = field(default_factory=dict)  # the algorithm's, the source's
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,11 +12,12 @@ from transformers import PreTrainedModel
 
 from bench.algorithms.base import Algorithm, Inputs, Minibatch
 from bench.config import RunConfig
-from bench.learning.logprobs import completion_logprobs, completion_values, join
+from bench.learning.logprobs import completion_logprobs, completion_values
 from bench.learning.scoring import Scorer
-from bench.types import Rollouts, ScoredRollouts, StepRecord, WeightSnapshot
+from bench.learning.sequences import Sequences
+from bench.types import LearnerStep, Rollouts, ScoredRollouts, WeightSnapshot
 
-Forward = Callable[[Tensor, Tensor], Tensor]  # tokens, mask [M, P + T] -> per-token output [M, T]
+Forward = Callable[[Sequences], Tensor]  # M rows -> an output per token, [M, T]
 
 
 class Learner:
@@ -72,23 +73,27 @@ class Learner:
         self._optimizer.load_state_dict(optimizer)
         self.policy_version = policy_version
 
-    def step(self, rollouts: Rollouts) -> StepRecord:
-        """Train on one batch for the algorithm's epochs and return what happened.
+    def step(self, rollouts: Rollouts) -> LearnerStep:
+        """Train on one batch for the algorithm's epochs and return what was measured.
 
-        A non-finite loss or gradient is not applied: the record carries it, the caller ends the
-        run as diverged.
+        A non-finite loss or gradient is not applied. It is returned, and the caller ends the run
+        as diverged.
         """
-        step = self.policy_version
+        version = self.policy_version
         start = time.perf_counter()
-        scored = self.scorer.score(rollouts, ref_logprobs=self.algorithm.needs_ref_logprobs)
+        sequences = Sequences.of(rollouts)
+        scored = self.scorer.score(
+            rollouts, sequences, ref_logprobs=self.algorithm.needs_ref_logprobs
+        )
         scored_at = time.perf_counter()
 
-        batch = self.algorithm.prepare(self._inputs(scored))
-        learning_rate = self.config.learning_rate_at(step)
+        batch = self.algorithm.prepare(self._inputs(scored, sequences))
+        trained = sequences.select(batch.rows)
+        learning_rate = self.config.learning_rate_at(version)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         for epoch in range(self.algorithm.epochs):
-            new_logprobs, loss, metrics = self._backward(rollouts, batch)
+            new_logprobs, loss, metrics = self._backward(trained, batch)
             if epoch == 0:
                 gap = (new_logprobs - rollouts.logprobs[batch.rows]).abs().sum() / batch.mask.sum()
             grad_norm = float(
@@ -101,91 +106,72 @@ class Learner:
             self._optimizer.step()
         self.policy_version += 1
 
-        return StepRecord(
-            step=step,
-            policy_version=step,
-            rollout_version=rollouts.policy_version,
-            staleness=step - rollouts.policy_version,
+        return LearnerStep(
+            policy_version=version,
             learning_rate=learning_rate,
             loss=loss,
             grad_norm=grad_norm,
             reward_mean=float(scored.rewards.mean()),
-            finished_fraction=float(rollouts.finished.float().mean()),
-            completion_tokens=int(rollouts.completion_mask.sum()),
             logprob_gap_mean=float(gap),
-            wait_s=0.0,
-            generate_s=rollouts.generate_s,
             score_s=scored_at - start,
             learn_s=time.perf_counter() - scored_at,
-            publish_s=0.0,
             metrics=metrics,
         )
 
     @torch.no_grad()
-    def _inputs(self, scored: ScoredRollouts) -> Inputs:
+    def _inputs(self, scored: ScoredRollouts, sequences: Sequences) -> Inputs:
         """Return what is known of the batch before the step."""
-        rollouts = scored.rollouts
-        tokens, mask = join(rollouts)
-        old, values = rollouts.logprobs, None
-        parts = self._parts(torch.arange(len(tokens), device=tokens.device))
+        old, values = scored.rollouts.logprobs, None
+        rows = self._parts(torch.arange(len(sequences.tokens), device=sequences.tokens.device))
+        parts = [sequences.select(part) for part in rows]
         if self.algorithm.old_logprobs == "proximal":
-            old = _in_parts(self._policy_forward(rollouts), tokens, mask, parts)
+            old = _in_parts(self._logprobs, parts, rows)
         if self.value_model is not None:
-            values = _in_parts(self._value_forward(rollouts), tokens, mask, parts)
+            values = _in_parts(self._values, parts, rows)
         return Inputs(scored, old, values)
 
     def _backward(
-        self, rollouts: Rollouts, batch: Minibatch
+        self, sequences: Sequences, batch: Minibatch
     ) -> tuple[Tensor, float, dict[str, float]]:
         """Accumulate the gradient of the algorithm's loss; return log-probs, loss and metrics.
 
-        Exact for any micro-batch size.
-
         With micro-batches the loss is first differentiated with respect to the per-token outputs
-        of the whole minibatch, then each part is recomputed and given its share: a pairwise or
-        batch-normalised loss sees every row at once.
+        of the whole minibatch. Then the outputs of each micro-batch are computed again and its
+        share of that gradient is propagated. So a pairwise or batch-normalised loss sees every
+        row at once, and the gradient is exact for any micro-batch size.
+
+        Args:
+            sequences: the minibatch's rows, M of them.
+            batch: what the algorithm prepared.
         """
-        tokens, mask = (part[batch.rows] for part in join(rollouts))
-        forwards = [self._policy_forward(rollouts)]
-        if self.value_model is not None:
-            forwards.append(self._value_forward(rollouts))
+        forwards = [self._logprobs] + ([self._values] if self.value_model is not None else [])
         self._optimizer.zero_grad(set_to_none=True)
 
-        parts = self._parts(batch.rows)
-        if len(parts) == 1:
-            outputs = [forward(tokens, mask) for forward in forwards]
+        rows = self._parts(batch.rows)
+        if len(rows) == 1:
+            outputs = [forward(sequences) for forward in forwards]
         else:
+            parts = [sequences.select(part) for part in rows]
             with torch.no_grad():
-                outputs = [_in_parts(forward, tokens, mask, parts) for forward in forwards]
+                outputs = [_in_parts(forward, parts, rows) for forward in forwards]
             outputs = [output.requires_grad_() for output in outputs]
         result = self.algorithm.loss(outputs[0], outputs[1] if len(outputs) > 1 else None, batch)
         if torch.isfinite(result.loss):
             result.loss.backward()
-            if len(parts) > 1:
+            if len(rows) > 1:
                 for forward, output in zip(forwards, outputs, strict=True):
                     assert output.grad is not None
-                    for part in parts:
-                        forward(tokens[part], mask[part]).backward(output.grad[part])
+                    for part, numbers in zip(parts, rows, strict=True):
+                        forward(part).backward(output.grad[numbers])
         return outputs[0].detach(), float(result.loss.detach()), dict(result.metrics)
 
-    def _policy_forward(self, rollouts: Rollouts) -> Forward:
-        length, temperature = rollouts.completion_tokens.shape[1], self.config.temperature
+    def _logprobs(self, sequences: Sequences) -> Tensor:
+        with self._autocast():
+            return completion_logprobs(self.policy, sequences, self.config.temperature)
 
-        def forward(tokens: Tensor, mask: Tensor) -> Tensor:
-            with self._autocast():
-                return completion_logprobs(self.policy, tokens, mask, length, temperature)
-
-        return forward
-
-    def _value_forward(self, rollouts: Rollouts) -> Forward:
-        length, model = rollouts.completion_tokens.shape[1], self.value_model
-        assert model is not None
-
-        def forward(tokens: Tensor, mask: Tensor) -> Tensor:
-            with self._autocast():
-                return completion_values(model, tokens, mask, length)
-
-        return forward
+    def _values(self, sequences: Sequences) -> Tensor:
+        with self._autocast():
+            return completion_values(self.value_model, sequences)
 
     def _autocast(self) -> torch.autocast:
         """Compute in the config's dtype; trained weights and the optimiser stay in float32."""
@@ -194,15 +180,19 @@ class Learner:
         )
 
     def _parts(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """Return micro-batches: where in ``rows`` [M], the batch's row numbers, each part's are.
+        """Return micro-batches: for each, the positions in ``rows`` [M] of its rows.
 
-        In the order of the batch, prompt by prompt, however the algorithm arranges them: the
-        completions of a prompt are then together and share its forward pass.
+        Args:
+            rows: numbers of rows of the batch, in the order in which the algorithm has them.
+
+        Micro-batches follow the order of the batch instead, prompt by prompt. So the completions
+        of a prompt are together and share its forward pass.
         """
         parts: tuple[Tensor, ...] = rows.argsort().split(self.config.microbatch_rows or len(rows))
         return parts
 
 
-def _in_parts(forward: Forward, tokens: Tensor, mask: Tensor, parts: tuple[Tensor, ...]) -> Tensor:
-    outputs = torch.cat([forward(tokens[part], mask[part]) for part in parts])
-    return outputs[torch.cat(parts).argsort()]
+def _in_parts(forward: Forward, parts: Sequence[Sequences], rows: Sequence[Tensor]) -> Tensor:
+    """Return the outputs of all micro-batches, in the order of the rows that they number."""
+    outputs = torch.cat([forward(part) for part in parts])
+    return outputs[torch.cat(list(rows)).argsort()]

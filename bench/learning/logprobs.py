@@ -9,14 +9,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from bench.types import Rollouts
-
-
-def join(rollouts: Rollouts) -> tuple[Tensor, Tensor]:
-    """Return tokens and mask [R, P + T] of prompt and completion."""
-    tokens = torch.cat([rollouts.prompt_tokens, rollouts.completion_tokens], 1)
-    mask = torch.cat([rollouts.prompt_mask, rollouts.completion_mask], 1)
-    return tokens, mask
+from bench.learning.sequences import Sequences
 
 
 def positions(mask: Tensor) -> dict[str, Any]:
@@ -30,20 +23,12 @@ def positions(mask: Tensor) -> dict[str, Any]:
     return {"attention_mask": mask.long(), "position_ids": (mask.cumsum(1) - 1).clamp_(min=0)}
 
 
-def completion_logprobs(
-    model: PreTrainedModel,
-    tokens: Tensor,
-    mask: Tensor,
-    completion_length: int,
-    temperature: float,
-) -> Tensor:
-    """Return log-probs [R, T] of the last T = ``completion_length`` tokens, 0 where masked.
+def completion_logprobs(model: PreTrainedModel, sequences: Sequences, temperature: float) -> Tensor:
+    """Return log-probs [R, T] of the completions' tokens, 0 where masked.
 
     Args:
         model: a causal language model.
-        tokens: prompt and completion, [R, P + T], as ``join`` gives them.
-        mask: 1 where a token is real, [R, P + T].
-        completion_length: T.
+        sequences: R rows, completions of at most T tokens.
         temperature: logits are divided by it, as the engine does before sampling.
     """
 
@@ -51,47 +36,47 @@ def completion_logprobs(
         logits: Tensor = model(logits_to_keep=keep, **inputs).logits
         return logits
 
-    before = tokens.shape[1] - completion_length
-    logits = _outputs(forward, model, tokens[:, :-1], mask[:, :-1], before)
+    before = sequences.prompt_length
+    logits = _outputs(forward, model, sequences, read_last=False)
     logprobs = torch.log_softmax(logits.float() / temperature, -1)
-    return logprobs.gather(-1, tokens[:, before:, None])[..., 0] * mask[:, before:]
+    chosen = logprobs.gather(-1, sequences.tokens[:, before:, None])[..., 0]
+    return chosen * sequences.mask[:, before:]
 
 
-def completion_values(model: Any, tokens: Tensor, mask: Tensor, completion_length: int) -> Tensor:
+def completion_values(model: Any, sequences: Sequences) -> Tensor:
     """Return values [R, T]: the score head at the position before each completion token.
 
     ``model`` is a sequence classifier with one label, as TRL's RewardTrainer saves it.
     """
-    before = tokens.shape[1] - completion_length
-    return _scores(model, tokens[:, :-1], mask[:, :-1], before) * mask[:, before:]
+    values = _scores(model, sequences, read_last=False)
+    return values * sequences.mask[:, sequences.prompt_length :]
 
 
-def completion_scores(model: Any, tokens: Tensor, mask: Tensor, completion_length: int) -> Tensor:
+def completion_scores(model: Any, sequences: Sequences) -> Tensor:
     """Return scores [R]: the score head at each completion's last token.
 
     This is what ``model``, a sequence classifier with one label, gives for the whole sequence.
     """
-    before = tokens.shape[1] - completion_length
-    last = mask[:, before:].sum(1, keepdim=True)
-    return _scores(model, tokens, mask, before).gather(1, last)[:, 0]
+    last = sequences.mask[:, sequences.prompt_length :].sum(1, keepdim=True)
+    return _scores(model, sequences, read_last=True).gather(1, last)[:, 0]
 
 
-def _scores(model: Any, tokens: Tensor, mask: Tensor, before: int) -> Tensor:
+def _scores(model: Any, sequences: Sequences, *, read_last: bool) -> Tensor:
     backbone = getattr(model, model.base_model_prefix)
 
     def forward(keep: int, **inputs: Any) -> Tensor:
         scores: Tensor = model.score(backbone(**inputs).last_hidden_state[:, -keep:])
         return scores[..., 0].float()
 
-    return _outputs(forward, model, tokens, mask, before)
+    return _outputs(forward, model, sequences, read_last=read_last)
 
 
 def _outputs(
     forward: Callable[..., Tensor],
     model: PreTrainedModel,
-    tokens: Tensor,
-    mask: Tensor,
-    before: int,
+    sequences: Sequences,
+    *,
+    read_last: bool,
 ) -> Tensor:
     """Return a model's outputs [R, 1 + L, ...] at the last prompt token and at each after it.
 
@@ -101,13 +86,14 @@ def _outputs(
     Args:
         forward: called with how many of the last positions to keep and the model's arguments.
         model: whose configuration the cache follows.
-        tokens: prompt and what comes after it, [R, P + L].
-        mask: 1 where a token is real, [R, P + L].
-        before: P.
+        sequences: R rows, completions of at most T tokens.
+        read_last: whether the model reads the last token (L = T) or not (L = T - 1).
     """
-    after = tokens.shape[1] - before
-    prompts = tokens.where(mask, -1)[:, :before]
-    prompts, prompt_of_row = prompts.unique(dim=0, return_inverse=True)
+    end = sequences.tokens.shape[1] - (0 if read_last else 1)
+    tokens, mask = sequences.tokens[:, :end], sequences.mask[:, :end]
+    prompts, prompt_of_row = sequences.prompts, sequences.prompt_of_row
+    before = sequences.prompt_length
+    after = end - before
     if len(prompts) == len(tokens):
         return forward(1 + after, input_ids=tokens, use_cache=False, **positions(mask))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
-from bench.learning.logprobs import completion_logprobs, completion_scores, join
+from bench.learning.logprobs import completion_logprobs, completion_scores
+from bench.learning.sequences import Sequences
 from bench.types import Rollouts, ScoredRollouts
 
 
@@ -38,18 +39,21 @@ class Scorer:
         self._rows = microbatch_rows
 
     @torch.no_grad()
-    def score(self, rollouts: Rollouts, *, ref_logprobs: bool) -> ScoredRollouts:
-        """Return the rollouts with rewards [R] and, if asked, reference log-probs [R, T]."""
-        tokens, mask = join(rollouts)
-        length = rollouts.completion_tokens.shape[1]
+    def score(
+        self, rollouts: Rollouts, sequences: Sequences, *, ref_logprobs: bool
+    ) -> ScoredRollouts:
+        """Return the rollouts with rewards [R] and, if asked, reference log-probs [R, T].
+
+        Args:
+            rollouts: a batch of R rows.
+            sequences: of the same batch.
+            ref_logprobs: whether the algorithm needs them.
+        """
         rewards, references = [], []
-        rows = self._rows or len(tokens)
-        for part, part_mask in zip(tokens.split(rows), mask.split(rows), strict=True):
-            rewards.append(completion_scores(self.reward_model, part, part_mask, length))
+        for part in sequences.split(self._rows):
+            rewards.append(completion_scores(self.reward_model, part))
             if ref_logprobs:
-                references.append(
-                    completion_logprobs(self.reference, part, part_mask, length, self._temperature)
-                )
+                references.append(completion_logprobs(self.reference, part, self._temperature))
         reward = torch.cat(rewards)
         if self._penalty is not None:
             reward = reward.where(rollouts.finished, self._penalty)

@@ -13,7 +13,7 @@ from bench.assembly import assemble
 from bench.config import Execution, RunConfig
 from bench.experiments import arms as timing
 from bench.learning.learner import Learner
-from bench.loop import resources
+from bench.loop import on_learner_cores
 from bench.sources import Source
 from bench.throughput import workload
 from bench.throughput.measure import Meter, Series
@@ -53,14 +53,14 @@ class Update:
         """Do one round."""
         self.generate_s = self.train_s = 0.0
         start = time.perf_counter()
-        with resources(self.execution):
+        with on_learner_cores(self.execution):
             for _ in range(updates):
                 self.source.publish(self.learner.snapshot())
                 rollouts = self.source.next()
-                record = self.learner.step(rollouts)
-                self.generate_s += record.generate_s
-                self.train_s += record.score_s + record.learn_s
-                assert record.completion_tokens == self.shape.tokens
+                measured = self.learner.step(rollouts)
+                self.generate_s += rollouts.generate_s
+                self.train_s += measured.score_s + measured.learn_s
+                assert int(rollouts.completion_mask.sum()) == self.shape.tokens
         self.round_s = time.perf_counter() - start
 
     @property

@@ -14,6 +14,7 @@ import torch
 from bench.algorithms.base import Inputs
 from bench.learning.learner import Learner
 from bench.learning.scoring import Scorer
+from bench.learning.sequences import Sequences
 from bench.throughput import workload
 from bench.throughput.measure import Meter, Series
 from bench.throughput.workload import Product, bare, forward_products, token_products
@@ -31,9 +32,11 @@ class Scored:
         rewards = torch.randn(len(rollouts.completion_tokens), device=workload.DEVICE)
         self.scored = ScoredRollouts(rollouts, rewards, rollouts.logprobs)
 
-    def score(self, rollouts: Rollouts, *, ref_logprobs: bool) -> ScoredRollouts:
+    def score(
+        self, rollouts: Rollouts, sequences: Sequences, *, ref_logprobs: bool
+    ) -> ScoredRollouts:
         """Return what was made up."""
-        del rollouts, ref_logprobs
+        del rollouts, sequences, ref_logprobs
         return self.scored
 
 
@@ -100,7 +103,7 @@ def bench_score(measure: Meter) -> None:
     run, flops = bare(needed, backward=False)
     own = Series(
         name="scorer",
-        run=lambda: scorer.score(rollouts, ref_logprobs=True),
+        run=lambda: scorer.score(rollouts, Sequences.of(rollouts), ref_logprobs=True),
         tokens=rows * length,
         completions=rows,
         flops=flops,

@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import GPTNeoXForCausalLM
 
-from bench.learning.logprobs import completion_logprobs, join
+from bench.learning.logprobs import completion_logprobs
+from bench.learning.sequences import Sequences
 from bench.processes.workers import LocalWorker
 
 from ...conftest import EOS, PAD, neox_config
@@ -28,10 +29,7 @@ def policy(seed):
 
 @torch.no_grad()
 def learner_logprobs(model, rollouts, temperature=1.0):
-    tokens, mask = join(rollouts)
-    return completion_logprobs(
-        model, tokens, mask, rollouts.completion_tokens.shape[1], temperature
-    )
+    return completion_logprobs(model, Sequences.of(rollouts), temperature)
 
 
 def gap(model, rollouts, temperature=1.0):

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from bench.engines.hf import HfEngine, _draw
-from bench.learning.logprobs import completion_logprobs, join
+from bench.learning.logprobs import completion_logprobs
+from bench.learning.sequences import Sequences
 from bench.randomness import sample_seeds, uniforms
 from bench.types import Prompt, Sampling, WeightSnapshot
 
@@ -56,10 +57,7 @@ def test_logprobs_agree_with_the_learners(engine, policy, prompts, temperature):
     rollouts = engine.generate(
         prompts, Sampling(temperature, 12, 2), sample_seeds(1, 0, prompts, 2)
     )
-    tokens, mask = join(rollouts)
-    learner = completion_logprobs(
-        policy, tokens, mask, rollouts.completion_tokens.shape[1], temperature
-    )
+    learner = completion_logprobs(policy, Sequences.of(rollouts), temperature)
     assert torch.allclose(learner, rollouts.logprobs, atol=1e-5)
 
 

@@ -8,8 +8,9 @@ from bench.algorithms.base import LossOutput, Minibatch
 from bench.config import RunConfig
 from bench.engines.hf import HfEngine
 from bench.learning.learner import Learner
-from bench.learning.logprobs import completion_logprobs, completion_values, join
+from bench.learning.logprobs import completion_logprobs, completion_values
 from bench.learning.scoring import Scorer
+from bench.learning.sequences import Sequences
 from bench.randomness import sample_seeds
 from bench.staleness import ON_POLICY
 from bench.types import Sampling
@@ -91,13 +92,11 @@ def test_step_equals_plain_pytorch(policy, reward_model, rollouts):
     parameters = [p for m in models for p in m.parameters()]
     # The first of four updates: rate 0.01 * (1 - 1/4).
     optimizer = torch.optim.AdamW(parameters, lr=0.0075, weight_decay=0.0)
-    tokens, mask = join(rollouts)
-    length = rollouts.completion_tokens.shape[1]
     batch = algorithm.prepare(algorithm.inputs)
-    rows = batch.rows
+    sequences = Sequences.of(rollouts).select(batch.rows)
     loss = algorithm.loss(
-        completion_logprobs(models[0], tokens[rows], mask[rows], length, 0.7),
-        completion_values(models[1], tokens[rows], mask[rows], length),
+        completion_logprobs(models[0], sequences, 0.7),
+        completion_values(models[1], sequences),
         batch,
     ).loss
     loss.backward()
@@ -107,7 +106,6 @@ def test_step_equals_plain_pytorch(policy, reward_model, rollouts):
     assert record.loss == float(loss.detach())
     assert record.learning_rate == 0.0075
     assert record.metrics == {"rows": 6.0}
-    assert record.completion_tokens == int(rollouts.completion_mask.sum())
 
 
 @pytest.mark.parametrize("rows", [1, 4, 5])
@@ -149,8 +147,7 @@ def test_old_logprobs_are_those_the_algorithm_asks_for(policy, reward_model, rol
     proximal = Contrastive(old_logprobs="proximal")
     learner = make(policy, reward_model, proximal)
     learner.step(rollouts)
-    tokens, mask = join(rollouts)
-    before = completion_logprobs(policy, tokens, mask, rollouts.completion_tokens.shape[1], 0.7)
+    before = completion_logprobs(policy, Sequences.of(rollouts), 0.7)
     assert torch.equal(proximal.inputs.old_logprobs, before.detach())
     stale = learner.step(rollouts)  # the learner has moved on; the gap is what it moved
     rows = torch.tensor(ROWS)
@@ -168,9 +165,10 @@ def test_epochs_take_that_many_optimiser_steps_but_one_version(policy, reward_mo
     assert learner.policy_version == record.policy_version + 1 == 1
 
 
-def test_staleness_is_measured_at_use(policy, reward_model, rollouts):
+def test_a_step_names_the_version_that_it_improves(policy, reward_model, rollouts):
     learner = make(policy, reward_model, Contrastive())
-    assert [learner.step(rollouts).staleness for _ in range(3)] == [0, 1, 2]
+    assert [learner.step(rollouts).policy_version for _ in range(3)] == [0, 1, 2]
+    assert learner.policy_version == 3
 
 
 def test_a_snapshot_is_a_copy_that_training_does_not_reach(policy, reward_model, rollouts):
@@ -191,6 +189,7 @@ def test_a_non_finite_loss_is_recorded_and_not_applied(policy, reward_model, rol
     before = state(learner)
     record = learner.step(rollouts)
     assert not torch.isfinite(torch.tensor(record.loss))
+    assert not record.finite
     assert torch.equal(state(learner), before)
 
 

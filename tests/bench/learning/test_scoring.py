@@ -3,6 +3,7 @@ import torch
 
 from bench.engines.hf import HfEngine
 from bench.learning.scoring import Scorer
+from bench.learning.sequences import Sequences
 from bench.randomness import sample_seeds
 from bench.types import Sampling
 
@@ -15,15 +16,16 @@ def rollouts(policy, prompts):
     return engine.generate(prompts, Sampling(1.0, 12, 2), sample_seeds(0, 0, prompts, 2))
 
 
-def scorer(policy, reward_model, **changes):
-    return Scorer(
+def score(policy, reward_model, rollouts, *, ref_logprobs=False, **changes):
+    scorer = Scorer(
         reward_model, policy, **{"temperature": 1.0, "missing_eos_penalty": None, **changes}
     )
+    return scorer.score(rollouts, Sequences.of(rollouts), ref_logprobs=ref_logprobs)
 
 
 @torch.no_grad()
 def test_rewards_equal_the_unpadded_sequence_alone(policy, reward_model, rollouts):
-    rewards = scorer(policy, reward_model).score(rollouts, ref_logprobs=False).rewards
+    rewards = score(policy, reward_model, rollouts).rewards
     for row, completion in enumerate(rollouts.completions()):
         sequence = [*rollouts.prompts[row // 2].token_ids, *completion]
         expected = reward_model(torch.tensor([sequence])).logits[0, 0]
@@ -31,12 +33,8 @@ def test_rewards_equal_the_unpadded_sequence_alone(policy, reward_model, rollout
 
 
 def test_a_missing_eos_replaces_the_reward(policy, reward_model, rollouts):
-    plain = scorer(policy, reward_model).score(rollouts, ref_logprobs=False).rewards
-    rewards = (
-        scorer(policy, reward_model, missing_eos_penalty=-7.0)
-        .score(rollouts, ref_logprobs=False)
-        .rewards
-    )
+    plain = score(policy, reward_model, rollouts).rewards
+    rewards = score(policy, reward_model, rollouts, missing_eos_penalty=-7.0).rewards
     assert (~rollouts.finished).any()
     assert (rewards[~rollouts.finished] == -7.0).all()
     assert torch.equal(rewards[rollouts.finished], plain[rollouts.finished])
@@ -45,13 +43,13 @@ def test_a_missing_eos_replaces_the_reward(policy, reward_model, rollouts):
 def test_reference_logprobs_of_the_sampling_policy_are_the_behaviour_ones(
     policy, reward_model, rollouts
 ):
-    scored = scorer(policy, reward_model).score(rollouts, ref_logprobs=True)
+    scored = score(policy, reward_model, rollouts, ref_logprobs=True)
     assert torch.allclose(scored.ref_logprobs, rollouts.logprobs, atol=1e-5)
-    assert scorer(policy, reward_model).score(rollouts, ref_logprobs=False).ref_logprobs is None
+    assert score(policy, reward_model, rollouts).ref_logprobs is None
 
 
 def test_micro_batches_change_nothing(policy, reward_model, rollouts):
-    whole = scorer(policy, reward_model).score(rollouts, ref_logprobs=True)
-    parts = scorer(policy, reward_model, microbatch_rows=5).score(rollouts, ref_logprobs=True)
+    whole = score(policy, reward_model, rollouts, ref_logprobs=True)
+    parts = score(policy, reward_model, rollouts, ref_logprobs=True, microbatch_rows=5)
     assert torch.allclose(whole.rewards, parts.rewards, atol=1e-5)
     assert torch.allclose(whole.ref_logprobs, parts.ref_logprobs, atol=1e-5)

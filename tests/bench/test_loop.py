@@ -1,0 +1,98 @@
+"""What the loop records of an update, with a learner and a source that say what they are told."""
+
+import time
+from dataclasses import asdict
+from types import SimpleNamespace
+
+import torch
+
+from bench.loop import Progress, Run
+from bench.staleness import lag
+from bench.types import LearnerStep, Prompt, Rollouts
+
+from . import runs
+
+MASK = torch.tensor([[1, 1, 1], [1, 0, 0]]).bool()
+SLEEP_S = 0.02
+
+
+class Source:
+    spans = ()
+
+    def publish(self, snapshot):
+        time.sleep(SLEEP_S)
+
+    def wants(self, policy_version):
+        return policy_version <= 2
+
+    def next(self):
+        time.sleep(2 * SLEEP_S)
+        return Rollouts(
+            policy_version=0,
+            prompts=(Prompt(0, (5,)), Prompt(1, (6,))),
+            completions_per_prompt=1,
+            prompt_tokens=torch.tensor([[5], [6]]),
+            prompt_mask=MASK[:, :1],
+            completion_tokens=torch.tensor([[2, 3, 4], [1, 0, 0]]),
+            completion_mask=MASK,
+            logprobs=torch.zeros(2, 3),
+            finished=torch.tensor([False, True]),
+            generate_s=0.25,
+            transfer={"handoff_s": 0.125},
+        )
+
+
+class Learner:
+    policy_version = 0
+    policy = None
+    algorithm = SimpleNamespace(completions_per_prompt=1)
+
+    def __init__(self, losses):
+        self._losses = iter(losses)
+
+    def snapshot(self):
+        return None
+
+    def step(self, rollouts):
+        self.policy_version += 1
+        return LearnerStep(
+            policy_version=self.policy_version - 1,
+            learning_rate=0.01,
+            loss=next(self._losses),
+            grad_norm=3.0,
+            reward_mean=-0.5,
+            logprob_gap_mean=0.0625,
+            score_s=0.001,
+            learn_s=0.002,
+            metrics={"clip_fraction": 0.75},
+        )
+
+
+EVALUATOR = SimpleNamespace(evaluate=lambda *_: (SimpleNamespace(win_rate=0.5), []))
+
+
+def run(losses):
+    return Run(runs.config(lag(1)), Source(), Learner(losses), EVALUATOR)
+
+
+def test_a_row_has_what_learner_source_and_clock_say():
+    progress = []
+    result = run([2.0] * runs.UPDATES).execute(progress.append)
+    assert [step.staleness for step in result.steps] == list(range(runs.UPDATES))
+    row = asdict(result.steps[1])
+    assert row.pop("publish_s") >= SLEEP_S
+    assert row.pop("wait_s") >= 2 * SLEEP_S
+    assert row == {
+        "step": 1, "policy_version": 1, "rollout_version": 0, "staleness": 1,
+        "learning_rate": 0.01, "loss": 2.0, "grad_norm": 3.0, "reward_mean": -0.5,
+        "finished_fraction": 0.5, "completion_tokens": 4, "logprob_gap_mean": 0.0625,
+        "generate_s": 0.25, "score_s": 0.001, "learn_s": 0.002,
+        "metrics": {"clip_fraction": 0.75, "handoff_s": 0.125},
+    }  # fmt: skip
+    assert progress == [Progress(step + 1, 0.5) for step in range(runs.UPDATES)]
+
+
+def test_a_run_ends_as_diverged_at_the_first_loss_that_is_not_finite():
+    result = run([2.0, float("nan")]).execute()
+    assert (result.status, result.diverged_at) == ("diverged", 1)
+    assert len(result.steps) == 2
