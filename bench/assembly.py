@@ -15,16 +15,15 @@ from transformers import (
 )
 
 from bench.config import Execution, RunConfig
-from bench.engines.hf import load_hf_engine
-from bench.engines.vllm import VllmEngine
-from bench.errors import UserError
+from bench.engines import engine_class
 from bench.evaluate import Evaluator
 from bench.learning.learner import Learner
+from bench.learning.logprob_gap import LogprobGap
 from bench.learning.scoring import Scorer
 from bench.processes.workers import LocalWorker
 from bench.randomness import PromptStream
 from bench.sources import InlineSource, OverlappedSource, Source
-from bench.sources.base import VerifiableEngine
+from bench.sources.base import Checksummed, Engine
 from bench.sources.handoff import Handoff
 from bench.sources.host import EngineHost
 from bench.sources.overlapped import Launch
@@ -91,6 +90,9 @@ def assemble(
         batches=config.updates,
         execution=execution,
         device=device,
+        logprob_gap=None
+        if issubclass(engine_class(config.engine), Checksummed)
+        else LogprobGap(learner.policy, config.temperature),
     )
     try:
         overlapped.wait_until_started()
@@ -120,23 +122,23 @@ def _launch(
 
 def engine_builder(
     config: RunConfig, tokenizer: PreTrainedTokenizerBase, device: str
-) -> Callable[[Path], VerifiableEngine]:
+) -> Callable[[Path], Engine]:
     """Return what builds the run's engine around a checkpoint, in any process.
 
     Raises:
         UserError: there is no engine of that name.
     """
-    tokens = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
-    match config.engine:
-        case "hf":
-            return partial(load_hf_engine, dtype=config.dtype, device=device, **tokens)
-        case "vllm":
-            return partial(VllmEngine, dtype=config.dtype, **tokens)
-    raise UserError(f"engine {config.engine!r}: allowed are hf, vllm")
+    return partial(
+        engine_class(config.engine).from_checkpoint,
+        dtype=config.dtype,
+        device=device,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
 
 
 def local_launch(
-    engine: Callable[[], VerifiableEngine], execution: Execution
+    engine: Callable[[], Engine], execution: Execution
 ) -> Callable[[Path], LocalWorker]:
     """Return what starts an engine in a process of this machine.
 

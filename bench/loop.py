@@ -14,6 +14,7 @@ import torch
 
 from bench.assembly import assemble
 from bench.config import Execution, RunConfig
+from bench.engines import engine_class
 from bench.errors import UserError
 from bench.evaluate import Elapsed, Evaluator
 from bench.learning import checkpoint
@@ -51,15 +52,17 @@ def train(
         execution: how to carry it out; by default in this process, one thing after the other.
 
     Raises:
-        UserError: unknown task, algorithm or parameter, or the engine cannot start.
+        UserError: unknown task, algorithm, engine or parameter, or the engine cannot start.
         HandoffError: the engine did not take over the learner's weights.
         WorkerError: the engine's process failed too often.
     """
     execution = execution or Execution()
     if execution.source == "inline" and not config.schedule.lock_step:
         raise UserError(f"schedule {config.schedule}: runs freely, source must be 'overlapped'")
-    if execution.source == "inline" and config.engine == "vllm":
-        raise UserError("engine 'vllm': needs its own process, source must be 'overlapped'")
+    if execution.source == "inline" and engine_class(config.engine).own_process:
+        raise UserError(
+            f"engine {config.engine!r}: needs its own process, source must be 'overlapped'"
+        )
     directory = None
     if execution.checkpoint_dir is not None:
         directory = execution.checkpoint_dir / config.run_id(models.digest)

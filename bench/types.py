@@ -66,6 +66,12 @@ class Rollouts:
     generate_s: float = 0.0
     transfer: Mapping[str, float] = field(default_factory=dict)  # measured by the source
 
+    def sampled_by(self, policy_version: int) -> Tensor:
+        """Return which tokens this version sampled, [R, T] bool."""
+        if self.token_versions is not None:
+            return self.token_versions == policy_version
+        return self.completion_mask & (self.policy_version == policy_version)
+
     def completions(self) -> list[list[int]]:
         """Return each row's completion without padding (with EOS where it was generated)."""
         lengths = self.completion_mask.sum(1).tolist()

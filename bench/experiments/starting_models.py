@@ -9,6 +9,7 @@ from rich.console import Console
 
 from bench import paths
 from bench.config import RunConfig
+from bench.engines import engine_class
 from bench.experiments.sweep import build_stages
 from bench.stages import find
 from bench.types import StageModels
@@ -52,9 +53,7 @@ def check(configs: Sequence[RunConfig]) -> None:
     Raises:
         UserError: an engine is not installed, or a task's data or models are missing.
     """
-    from bench.engines import vllm  # imports torch
-
-    if any(config.engine == "vllm" for config in configs):
-        vllm.require_installed()
+    for engine in {config.engine for config in configs}:
+        engine_class(engine).require_installed()
     for task in {config.stage.hash(): config.stage.task for config in configs}.values():
         task.build()

@@ -1,15 +1,18 @@
-"""What a source is, and what it asks of an engine."""
+"""What a source is, and what an engine is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar, Protocol, Self, runtime_checkable
 
 from bench.types import Prompt, Rollouts, Sampling, Span, WeightSnapshot
 
+Newer = Callable[[], WeightSnapshot | None]  # newer weights than those asked for last, if any
+
 
 class Engine(Protocol):
-    """What generates: see ``bench.engines``."""
+    """What generates completions."""
 
     @property
     def policy_version(self) -> int:
@@ -23,20 +26,83 @@ class Engine(Protocol):
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]
     ) -> Rollouts:
-        """Sample K completions of each prompt; seeds has one entry per completion."""
+        """Sample K completions of each prompt.
+
+        Args:
+            prompts: B prompts of any lengths.
+            sampling: temperature, length limit and K.
+            seeds: one per row, B * K, prompt-major; the only source of randomness.
+        """
         ...
 
 
-class VerifiableEngine(Engine, Protocol):
-    """An engine that can live in another process than the learner.
+class NamedEngine(Engine, Protocol):
+    """An engine that a configuration can name: see ``bench.engines.ENGINES``."""
 
-    Its ``generate`` may have a fourth parameter ``newer``, a function to ask between two tokens:
-    a snapshot that it returns is loaded before it is asked again, or before ``generate`` returns.
-    The rollouts then have ``token_versions`` and the oldest of them as their ``policy_version``.
+    own_process: ClassVar[bool]  # whether it must not share a process with the learner
+
+    @classmethod
+    def require_installed(cls) -> None:
+        """Refuse to go on without the packages that the engine needs.
+
+        Raises:
+            UserError: one is not installed; the message is one line and says how to install it.
+        """
+        ...
+
+    @classmethod
+    def from_checkpoint(
+        cls, model_dir: Path, *, dtype: str, device: str, pad_token_id: int, eos_token_id: int
+    ) -> Self:
+        """Return an engine around a checkpoint; its policy version is 0.
+
+        Args:
+            model_dir: a checkpoint in Hugging Face format.
+            dtype: of weights and computation: "float32" or "bfloat16".
+            device: "cpu" or "cuda".
+            pad_token_id: fills the rollouts where there is no token.
+            eos_token_id: ends a completion.
+
+        Raises:
+            UserError: the engine is not installed or cannot serve this model.
+        """
+        ...
+
+
+@runtime_checkable
+class Checksummed(Protocol):
+    """An engine that can report which weights it generates with.
+
+    The weights of any other engine are checked by its log-probs: see ``OverlappedSource``.
     """
 
     def checksum(self) -> str:
         """Return ``bench.sources.handoff.checksum`` of the weights that it generates with now."""
+        ...
+
+
+@runtime_checkable
+class InFlight(Protocol):
+    """An engine that can take over weights between two tokens."""
+
+    def generate_in_flight(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int], newer: Newer
+    ) -> Rollouts:
+        """Sample K completions of each prompt, as ``generate`` does, with the newest weights.
+
+        Later tokens are sampled as if the new weights had also read the tokens before: what was
+        cached of those is computed anew.
+
+        Args:
+            prompts: as for ``generate``.
+            sampling: as for ``generate``.
+            seeds: as for ``generate``.
+            newer: called between any two tokens. If it returns a snapshot, the engine must load
+                it before it calls ``newer`` again and before it returns.
+
+        Returns:
+            Rollouts with ``token_versions``, the oldest of which is their ``policy_version``.
+        """
         ...
 
 
@@ -45,7 +111,7 @@ class Source(Protocol):
 
     @property
     def spans(self) -> list[Span]:
-        """What was done when, so far."""
+        """The times of what was done so far."""
         ...
 
     def wants(self, policy_version: int) -> bool:
@@ -53,7 +119,7 @@ class Source(Protocol):
         ...
 
     def publish(self, snapshot: WeightSnapshot) -> None:
-        """Make a snapshot available for the batches it will generate."""
+        """Make a snapshot available to the batches that it will generate."""
         ...
 
     def next(self) -> Rollouts:
@@ -61,13 +127,13 @@ class Source(Protocol):
         ...
 
     def snapshots(self) -> list[WeightSnapshot]:
-        """Return those that batches to come still need, oldest first."""
+        """Return the snapshots that later batches still need, oldest first."""
         ...
 
     def resume(self, next_index: int, snapshots: Sequence[WeightSnapshot]) -> None:
-        """Go on before batch ``next_index``, with what ``snapshots`` returned at that point."""
+        """Continue at batch ``next_index`` with the snapshots that were needed at that point."""
         ...
 
     def close(self) -> None:
-        """Give back processes and files; may be called twice."""
+        """End processes and remove files. May be called twice."""
         ...

@@ -12,12 +12,12 @@ from bench.config import Execution
 from bench.processes.on_ray.connection import connect, require_room
 from bench.processes.on_ray.parcels import Parcel
 from bench.processes.on_ray.worker import RayWorker
-from bench.sources.base import VerifiableEngine
+from bench.sources.base import Engine
 from bench.sources.host import Answer, Call, EngineHost
 
 
 def ray_launch(
-    build: Callable[[Path], VerifiableEngine], model_dir: Path, execution: Execution
+    build: Callable[[Path], Engine], model_dir: Path, execution: Execution
 ) -> Callable[[Path], RayWorker]:
     """Return what starts an engine on the cluster that the execution names.
 
@@ -52,7 +52,7 @@ class RemoteHost(EngineHost):
     """Tells its times by the learner's clock."""
 
     def __init__(
-        self, engine_factory: Callable[[], VerifiableEngine], directory: Path, epoch_s: float
+        self, engine_factory: Callable[[], Engine], directory: Path, epoch_s: float
     ) -> None:
         """Build the engine; ``epoch_s`` is when the learner's clock was at 0."""
         super().__init__(engine_factory, directory)
@@ -69,7 +69,7 @@ class RemoteHost(EngineHost):
 
 
 def _host(
-    build: Callable[[Path], VerifiableEngine], epoch_s: float, directory: Path, model_dir: Path
+    build: Callable[[Path], Engine], epoch_s: float, directory: Path, model_dir: Path
 ) -> RemoteHost:
     return RemoteHost(partial(build, model_dir), directory, epoch_s)
 

@@ -1,4 +1,4 @@
-"""Generation in a worker process while the learner learns: the same batches, sooner."""
+"""Generation in a worker process while the learner learns: the same batches, earlier."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from bench.staleness import Schedule
 from bench.types import Rollouts, Sampling, Span, WeightSnapshot
 
 Launch = Callable[[Path], Worker]  # hand-off directory -> a new worker that hosts an EngineHost
+LogprobGap = Callable[[Rollouts, WeightSnapshot], float]  # nats per token
 
 _log = logging.getLogger(__name__)
 
@@ -27,11 +28,17 @@ _log = logging.getLogger(__name__)
 class OverlappedSource:
     """Generates ahead of the learner, each batch as soon as the schedule's version is published.
 
-    A batch is a pure function of its version's weights, its prompts and its seeds. So batches are
-    those of ``InlineSource``, whatever the timing, and a batch that a worker took to its grave is
-    generated again by the next. Under ``bounded(S)`` the engine takes the newest weights each time
-    it starts a batch, and S + 1 batches are admitted beyond the weights published: it is made to
-    wait, never is a batch dropped.
+    A batch is a pure function of its version's weights, its prompts and its seeds. So the batches
+    are those of ``InlineSource``, whatever the timing. If a worker dies, its unfinished batches are
+    generated again by the next worker.
+
+    Under ``bounded(S)`` the engine loads the newest weights each time it starts a batch. Batch i is
+    submitted once version i - S is published: an engine that is ahead waits, and no batch is
+    dropped.
+
+    The weights that the engine loads are compared with the learner's by their checksum. If the
+    engine reports none, the log-probs decide: ``logprob_gap`` of the first batch that has tokens of
+    a version must not be above ``Execution.max_logprob_gap_nats``.
     """
 
     def __init__(
@@ -46,6 +53,7 @@ class OverlappedSource:
         batches: int,
         execution: Execution,
         device: torch.device | str = "cpu",
+        logprob_gap: LogprobGap | None = None,
     ) -> None:
         """Launch the worker and start before batch 0.
 
@@ -56,9 +64,10 @@ class OverlappedSource:
             stream: the prompts.
             sampling: how completions are sampled.
             seed: the run's.
-            batches: how many will be asked for; none is generated beyond.
+            batches: how many will be asked for; no more are generated.
             execution: time limits, and how often the worker may be restarted.
             device: the learner's.
+            logprob_gap: compares a batch with a snapshot; None: the engine reports checksums.
         """
         self.spans: list[Span] = []
         self._launch = launch
@@ -70,6 +79,8 @@ class OverlappedSource:
         self._batches = batches
         self._execution = execution
         self._device = device
+        self._logprob_gap = logprob_gap
+        self._unverified: set[int] = set()  # versions loaded whose log-probs are to be compared
         self._published: dict[int, tuple[str, float]] = {}  # version: checksum, seconds to write
         self._newest = -1
         self._next_index = 0  # to be returned
@@ -79,10 +90,10 @@ class OverlappedSource:
         self._worker = launch(handoff.directory)
 
     def wait_until_started(self) -> None:
-        """Wait for the engine to have its model.
+        """Wait until the engine has its model.
 
         Raises:
-            UserError: it cannot start; the message is its own.
+            UserError: the engine cannot start; the message is the engine's own.
         """
         limit_s = self._execution.start_timeout_s
         try:
@@ -99,7 +110,7 @@ class OverlappedSource:
         return self._schedule.generates_with(policy_version) and policy_version <= latest
 
     def publish(self, snapshot: WeightSnapshot) -> None:
-        """Hand a snapshot over and have those batches generated that waited for it.
+        """Hand a snapshot over and submit the batches that waited for it.
 
         Raises:
             UserError: there is no space for it.
@@ -108,10 +119,7 @@ class OverlappedSource:
         checksum = self._handoff.write(snapshot)
         self._newest = snapshot.policy_version
         self._published[self._newest] = checksum, time.perf_counter() - start
-        if self._schedule.lock_step:
-            self._handoff.drop_before(self._schedule.version_at(self._next_index))
-        else:
-            self._handoff.drop_before(self._newest - 1)
+        self._handoff.drop_before(self._oldest_needed())
         self._worker.sync()
         while (
             self._next_call < self._batches
@@ -121,7 +129,7 @@ class OverlappedSource:
             self._next_call += 1
 
     def next(self) -> Rollouts:
-        """Return the next batch, waiting for it where it is not there yet.
+        """Return the next batch; wait until it is generated.
 
         Raises:
             KeyError: the version that the schedule names was never published.
@@ -134,8 +142,10 @@ class OverlappedSource:
         self._next_index += 1
         end = time.perf_counter()
         self.spans += [*answer.spans, Span("learner", "wait", start, end, call.index)]
-        self._verify(answer)
-        return answer.rollouts(call, self._transfer(call, answer), self._device)
+        self._verify_checksums(answer)
+        rollouts = answer.rollouts(call, self._transfer(call, answer), self._device)
+        self._verify_logprobs(rollouts)
+        return rollouts
 
     def snapshots(self) -> list[WeightSnapshot]:
         """Return those that batches to come still need, oldest first."""
@@ -152,6 +162,14 @@ class OverlappedSource:
         self._worker.close(grace_s=0.0 if self._pending else 5.0)
         self._handoff.close()
 
+    def _oldest_needed(self) -> int:
+        """Return the oldest version that a batch may still be generated by, or compared with."""
+        oldest = self._schedule.version_at(self._next_index)
+        if self._schedule.lock_step:
+            return oldest
+        reading = self._newest - 1  # what the engine may be reading; it starts with no older one
+        return reading if self._logprob_gap is None else min(reading, oldest)
+
     def _submit(self, index: int) -> None:
         prompts = self._stream.batch(index)
         call = Call(
@@ -164,7 +182,7 @@ class OverlappedSource:
         self._pending[index] = call, self._worker.submit("generate", call)
 
     def _wait_for(self, index: int) -> Answer:
-        """Wait for a batch, restarting the worker where it fails."""
+        """Wait for a batch; restart the worker whenever it fails."""
         while True:
             limit_s = self._execution.start_timeout_s
             try:
@@ -178,9 +196,9 @@ class OverlappedSource:
             self._restart(failure)
 
     def _restart(self, failure: WorkerError) -> None:
-        """Replace the worker and have it generate what the last one did not.
+        """Replace the worker and submit again the batches that the last one did not finish.
 
-        The snapshots are still where they were published.
+        The new worker finds the snapshots in the hand-off directory.
         """
         start = time.perf_counter()
         self._worker.close(grace_s=0.0)
@@ -197,21 +215,40 @@ class OverlappedSource:
                 self._pending[index] = call, self._worker.submit("generate", call)
         self.spans.append(Span("learner", "restart", start, time.perf_counter(), self._next_index))
 
-    def _verify(self, answer: Answer) -> None:
-        """Stop the run if the engine loaded anything but the learner's weights."""
+    def _verify_checksums(self, answer: Answer) -> None:
+        """Stop the run if the engine loaded other weights than the learner's."""
         for version, loaded in answer.checksums.items():
             published, _ = self._published[version]
-            if loaded != published:
+            if loaded is None and self._logprob_gap is not None:
+                self._unverified.add(version)
+            elif loaded != published:
                 raise HandoffError(
                     f"the engine's weights are not the learner's: version {version} has checksum "
                     f"{published}, the engine loaded {loaded}"
                 )
 
+    def _verify_logprobs(self, rollouts: Rollouts) -> None:
+        """Stop the run if a batch's log-probs are too far from those of the learner's weights."""
+        if self._logprob_gap is None:
+            return
+        limit = self._execution.max_logprob_gap_nats
+        for version in sorted(self._unverified):
+            if not rollouts.sampled_by(version).any():
+                continue  # it was loaded after the last token
+            gap = self._logprob_gap(rollouts, self._handoff.read(version))
+            if not gap <= limit:  # also if it is NaN
+                raise HandoffError(
+                    "the engine's weights are not the learner's: its log-probs for version "
+                    f"{version} are {gap:.3g} nats per token away, max_logprob_gap_nats = {limit:g}"
+                )
+            self._unverified.remove(version)
+
     def _transfer(self, call: Call, answer: Answer) -> dict[str, float]:
-        """Return what is stored of how the batch came here; its weights have been verified."""
+        """Return what is stored of how the batch came here; its checksums have been verified."""
         write_s = sum(self._published[version][1] for version in answer.checksums)
         load_s = sum(span.end_s - span.start_s for span in answer.spans if span.name == "load")
-        stored = {"checksum_ok": 1.0, "handoff_s": write_s + load_s}
+        stored = {"checksum_ok": 1.0} if self._logprob_gap is None else {}
+        stored["handoff_s"] = write_s + load_s
         if "token_versions" in answer.arrays:
             versions = answer.arrays["token_versions"][answer.arrays["completion_mask"]]
             stored["token_staleness_mean"] = float(call.index - versions.mean())

@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 from bench.config import Execution
-from bench.engines.hf import load_hf_engine
+from bench.engines.hf import HfEngine
+from bench.sources.base import InFlight
 from bench.sources.handoff import checksum
 from bench.sources.host import EngineHost
 from bench.types import Rollouts, WeightSnapshot
@@ -73,22 +74,28 @@ class InFlightEngine(TagEngine):
         self._started, self._go, self._lie = started, go, lie
         self._batches = 0
 
-    def generate(self, prompts, sampling, seeds, newer=None) -> Rollouts:
+    def generate(self, prompts, sampling, seeds) -> Rollouts:
+        self._sample_tokens(lambda: None)
+        return super().generate(prompts, sampling, seeds)
+
+    def generate_in_flight(self, prompts, sampling, seeds, newer) -> Rollouts:
+        versions = self._sample_tokens(newer)
+        rollouts = super().generate(prompts, sampling, seeds)
+        rows = torch.tensor([versions] * len(seeds))
+        return replace(rollouts, policy_version=min(versions), token_versions=rows)
+
+    def _sample_tokens(self, newer) -> list[int]:
         versions = []
         self._batches += 1
         for token in range(3):
-            if newer is not None and (snapshot := newer()) is not None:
+            if (snapshot := newer()) is not None:
                 self.load(snapshot)
                 self._weights["w"][-1] += self._lie if token else 0.0
             versions.append(self.policy_version)
             if token == 0 and self._batches == 2:
                 self._started.set()
                 self._go.wait(60)
-        rollouts = super().generate(prompts, sampling, seeds)
-        if newer is None:
-            return rollouts
-        rows = torch.tensor([versions] * len(seeds))
-        return replace(rollouts, policy_version=min(versions), token_versions=rows)
+        return versions
 
 
 class LyingEngine(TagEngine):
@@ -98,6 +105,27 @@ class LyingEngine(TagEngine):
         super().load(snapshot)
         if snapshot.policy_version >= 2:
             self._weights["w"][-1] += 1
+
+
+class WithoutChecksum:
+    """An engine that reports no checksum, around one that would."""
+
+    def __init__(self, engine) -> None:
+        self.load, self.generate = engine.load, engine.generate
+        if isinstance(engine, InFlight):
+            self.generate_in_flight = engine.generate_in_flight
+
+
+class Deaf(WithoutChecksum):
+    """It goes on with its first weights and labels its batches with the version that it got."""
+
+    def __init__(self, engine) -> None:
+        super().__init__(engine)
+        self._engine = engine
+        self.load = self._ignore
+
+    def _ignore(self, snapshot: WeightSnapshot) -> None:
+        self._engine.policy_version = snapshot.policy_version
 
 
 class SlowHost(EngineHost):
@@ -156,7 +184,7 @@ class ResettableHost:
     """A Hugging Face engine for one test after another; a new process would take seconds."""
 
     def __init__(self, model_dir, pad, eos) -> None:
-        self._load_engine = lambda: load_hf_engine(
+        self._load_engine = lambda: HfEngine.from_checkpoint(
             model_dir, dtype="float32", device="cpu", pad_token_id=pad, eos_token_id=eos
         )
 

@@ -13,7 +13,7 @@ from transformers import GPTNeoXForCausalLM, GPTNeoXForSequenceClassification
 from bench import algorithms
 from bench.assembly import local_launch
 from bench.config import EvalConfig, Execution, RunConfig
-from bench.engines.hf import HfEngine, load_hf_engine
+from bench.engines.hf import HfEngine
 from bench.evaluate import Evaluator
 from bench.learning.learner import Learner
 from bench.learning.scoring import Scorer
@@ -128,7 +128,7 @@ def undisturbed(config: RunConfig) -> dict[str, object]:
 
 def hf_factory(model_dir: Path) -> partial:
     return partial(
-        load_hf_engine,
+        HfEngine.from_checkpoint,
         model_dir,
         dtype="float32",
         device="cpu",

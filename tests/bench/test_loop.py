@@ -20,6 +20,7 @@ class Source:
     spans = ()
 
     def publish(self, snapshot):
+        del snapshot
         time.sleep(SLEEP_S)
 
     def wants(self, policy_version):
@@ -54,6 +55,7 @@ class Learner:
         return None
 
     def step(self, rollouts):
+        del rollouts
         self.policy_version += 1
         return LearnerStep(
             policy_version=self.policy_version - 1,

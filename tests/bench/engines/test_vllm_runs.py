@@ -146,8 +146,12 @@ def test_a_worker_killed_while_it_generates_changes_nothing(
     run, models, left_behind, monkeypatch, tmp_path
 ):
     record = tmp_path / "killed"
+
+    class MortalOnce(Mortal):
+        from_checkpoint = partial(Mortal, record)
+
     with monkeypatch.context() as patch:
-        patch.setattr(assembly, "VllmEngine", partial(Mortal, record))
+        patch.setattr(assembly, "engine_class", lambda _: MortalOnce)
         result = train(config(lag(1)), models, execution=EXECUTION)
     undisturbed = run(lag(1))
     assert not process_runs(int(record.read_text()))

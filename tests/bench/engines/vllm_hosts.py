@@ -38,9 +38,7 @@ class Versatile(VllmEngine):
         super().load(snapshot)
         self._engine.collective_rpc(_add, args=(self._lie,))
 
-    def generate(self, prompts, sampling, seeds, newer=None):
-        if newer is None:
-            return super().generate(prompts, sampling, seeds)
+    def generate_in_flight(self, prompts, sampling, seeds, newer):
         self._batches += 1
         tokens = itertools.count()
 
@@ -55,7 +53,7 @@ class Versatile(VllmEngine):
                     snapshot = newer()
             return snapshot
 
-        return super().generate(prompts, sampling, seeds, patient)
+        return super().generate_in_flight(prompts, sampling, seeds, patient)
 
     def generate_with_update(self, prompts, sampling, seeds, snapshot, after_steps):
         calls = iter(range(after_steps + 1))
@@ -63,7 +61,7 @@ class Versatile(VllmEngine):
         def newer():
             return snapshot if next(calls, 0) == after_steps else None
 
-        return super().generate(prompts, sampling, seeds, newer)
+        return super().generate_in_flight(prompts, sampling, seeds, newer)
 
     def fail_after(self, prompts, sampling, seeds, steps):
         calls = iter(range(steps))
@@ -72,7 +70,7 @@ class Versatile(VllmEngine):
             if next(calls, None) is None:
                 raise RuntimeError("no more")
 
-        return super().generate(prompts, sampling, seeds, newer)
+        return super().generate_in_flight(prompts, sampling, seeds, newer)
 
     def refusal(self, model_dir):
         """Return why another model is refused."""
@@ -89,14 +87,16 @@ def _add(worker, amount):
 class Mortal(VllmEngine):
     """Kills its process in the middle of its fourth batch, unless ``record`` says it did so."""
 
-    def __init__(self, record: Path, *args, **arguments):
-        super().__init__(*args, **arguments)
+    def __init__(self, record: Path, model_dir: Path, *, device: str, **arguments):
+        del device
+        super().__init__(model_dir, **arguments)
         self._record, self._batches, self._tokens = record, 0, 0
 
     def generate(self, prompts, sampling, seeds):
         self._batches += 1
-        fatal = self._batches == 4 and not self._record.exists()
-        return super().generate(prompts, sampling, seeds, self._die if fatal else None)
+        if self._batches == 4 and not self._record.exists():
+            return super().generate_in_flight(prompts, sampling, seeds, self._die)
+        return super().generate(prompts, sampling, seeds)
 
     def _die(self):
         self._tokens += 1

@@ -13,7 +13,7 @@ import pytest
 import ray
 
 from bench.config import Execution
-from bench.engines.hf import load_hf_engine
+from bench.engines.hf import HfEngine
 from bench.errors import UserError
 from bench.experiments.presets import preset
 from bench.loop import train
@@ -73,7 +73,11 @@ def model_dir(tmp_path_factory) -> Path:
 @pytest.fixture
 def launch(model_dir):
     build = partial(
-        load_hf_engine, dtype="float32", device="cpu", pad_token_id=PAD, eos_token_id=EOS
+        HfEngine.from_checkpoint,
+        dtype="float32",
+        device="cpu",
+        pad_token_id=PAD,
+        eos_token_id=EOS,
     )
     return ray_launch(build, model_dir, EXECUTION)
 
