@@ -116,6 +116,20 @@ class WithoutChecksum:
             self.generate_in_flight = engine.generate_in_flight
 
 
+class AddedEngine(WithoutChecksum):
+    """What a user may add: it asks for a process of its own and reports no checksum."""
+
+    own_process = True
+
+    @classmethod
+    def require_installed(cls) -> None:
+        pass
+
+    @classmethod
+    def from_checkpoint(cls, model_dir, **arguments):
+        return cls(HfEngine.from_checkpoint(model_dir, **arguments))
+
+
 class Deaf(WithoutChecksum):
     """It goes on with its first weights and labels its batches with the version that it got."""
 

@@ -54,6 +54,7 @@ def test_both_schedules_are_one_at_n_1(updates, step):
     [
         ({"workers": "slurm"}, "workers = 'slurm': allowed are local, ray"),
         ({"workers": "ray"}, "workers = 'ray': the engine is on other cores, source must be"),
+        ({"max_logprob_gap_nats": 0.0}, "max_logprob_gap_nats = 0.0: must be above 0"),
         ({"engine_cpus": 0}, "engine_cpus must be at least 1 and engine_gpus at least 0"),
     ],
 )

@@ -56,6 +56,24 @@ class Recorded:
         return self._gaps.get(snapshot.policy_version, 0.0)
 
 
+class Late(TagEngine):
+    """Takes over weights once, when the last token of its first batch is sampled."""
+
+    def __init__(self, sampled):
+        super().__init__()
+        self._sampled = sampled
+
+    def generate_in_flight(self, prompts, sampling, seeds, newer):
+        rollouts = self.generate(prompts, sampling, seeds)
+        versions = torch.full_like(rollouts.completion_tokens, self.policy_version)
+        self._sampled.set()
+        while self.policy_version == 0:
+            if (snapshot := newer()) is not None:
+                self.load(snapshot)
+            time.sleep(0.001)
+        return replace(rollouts, token_versions=versions)
+
+
 def hf(wrap):
     return wrap(HfEngine(runs.policy(), pad_token_id=PAD, eos_token_id=EOS))
 
@@ -138,6 +156,19 @@ def test_weights_taken_in_flight_are_compared_in_the_batch_that_they_sampled():
         batch = this.next()
         assert batch.token_versions.tolist() == [[0, 1, 1]] * 6
         assert gap.asked == [(0, first), (1, batch.prompts[0].prompt_id)]
+
+
+def test_weights_that_sampled_no_token_yet_are_compared_in_the_next_batch():
+    gap, sampled = Recorded(), threading.Event()
+    with closing(source(bounded(1), lambda: WithoutChecksum(Late(sampled)), gap)) as this:
+        this.publish(tag(0))
+        assert sampled.wait(60)
+        this.publish(tag(1))
+        first = this.next()
+        assert gap.asked == [(0, first.prompts[0].prompt_id)]
+        second = this.next()
+        assert (first.policy_version, second.policy_version) == (0, 1)
+        assert gap.asked[1:] == [(1, second.prompts[0].prompt_id)]
 
 
 def test_a_free_running_engines_weights_are_kept_until_they_are_compared():
