@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from bench.config import Execution
 from bench.throughput import bench_end_to_end
@@ -8,6 +9,10 @@ from bench.throughput.bench_end_to_end import Update
 from bench.throughput.table import Shape
 
 SHAPE = Shape(model="0.1m", rows=4, prompt_tokens=5, completion_tokens=10)
+
+
+def rollouts(tokens):
+    return SimpleNamespace(generate_s=3.0, completion_mask=torch.arange(48) < tokens)
 
 
 @pytest.fixture
@@ -24,9 +29,11 @@ def update(monkeypatch):
         return run
 
     monkeypatch.setattr(bench_end_to_end, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    record = SimpleNamespace(generate_s=3.0, score_s=1.0, learn_s=4.0, completion_tokens=40)
-    source = SimpleNamespace(publish=takes("publish", 0.25), next=takes("next", 3.5))
-    learner = SimpleNamespace(snapshot=takes("snapshot", 0.25), step=takes("step", 5.0, record))
+    measured = SimpleNamespace(score_s=1.0, learn_s=4.0)
+    source = SimpleNamespace(
+        publish=takes("publish", 0.25), next=takes("next", 3.5, rollouts(tokens=40))
+    )
+    learner = SimpleNamespace(snapshot=takes("snapshot", 0.25), step=takes("step", 5.0, measured))
     return Update(source, learner, Execution(), SHAPE), log
 
 
@@ -45,8 +52,6 @@ def test_a_round_publishes_first_and_measures_its_parts(update):
 
 def test_a_batch_of_another_size_is_noticed(update):
     update, _ = update
-    update.learner.step = lambda _: SimpleNamespace(
-        generate_s=0.0, score_s=0.0, learn_s=0.0, completion_tokens=39
-    )
+    update.source.next = lambda: rollouts(tokens=39)
     with pytest.raises(AssertionError):
         update()
