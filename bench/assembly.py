@@ -16,6 +16,7 @@ from transformers import (
 
 from bench.config import Execution, RunConfig
 from bench.engines import engine_class
+from bench.errors import UserError
 from bench.evaluate import Evaluator
 from bench.learning.learner import Learner
 from bench.learning.logprob_gap import LogprobGap
@@ -45,7 +46,8 @@ def assemble(
     """
     execution = execution or Execution()
     task, algorithm = config.stage.task.build(), config.algorithm
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = usable_device(execution.device)
+    engine_device = usable_device(execution.engine_device or device)
     frozen = getattr(torch, config.dtype)
 
     def load(auto: Any, directory: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -81,7 +83,7 @@ def assemble(
         inline = InlineSource(engine, config.schedule, stream, sampling, config.seed)
         return inline, learner, evaluator
     overlapped = OverlappedSource(
-        _launch(config, models.sft_dir, task.tokenizer, device, execution),
+        _launch(config, models.sft_dir, task.tokenizer, engine_device, execution),
         Handoff(dtype=frozen),
         config.schedule,
         stream,
@@ -100,6 +102,20 @@ def assemble(
         overlapped.close()
         raise
     return overlapped, learner, evaluator
+
+
+def usable_device(name: str | None) -> str:
+    """Return a device by name; without one, the GPU if there is one, else the CPU.
+
+    Raises:
+        UserError: the machine has no such device.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    name = name or ("cuda" if gpus else "cpu")
+    allowed = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{i}" for i in range(gpus))]
+    if name not in allowed:
+        raise UserError(f"device {name!r}: this machine has {', '.join(allowed)}")
+    return name
 
 
 def _launch(

@@ -90,20 +90,20 @@ class RunConfig:
 
     stage: StageConfig
     algorithm: Algorithm
-    schedule: Schedule
-    updates: int
+    schedule: Schedule  # on_policy, reuse(N), lag(S) or bounded(S)
+    updates: int  # batches, each trained on for the algorithm's epochs
     prompts_per_batch: int
-    learning_rate: float
-    lr_schedule: LrSchedule = "per_update"
-    temperature: float = 0.7
+    learning_rate: float  # at the start; decays linearly to 0
+    lr_schedule: LrSchedule = "per_update"  # when the linear decay takes a step
+    temperature: float = 0.7  # of sampling in training
     max_completion_tokens: int
     missing_eos_penalty: float | None = -1.0  # replaces the reward of an unfinished completion
-    max_grad_norm: float | None = None
+    max_grad_norm: float | None = None  # gradients are clipped to it; None: not at all
     microbatch_rows: int | None = None  # rows per forward and backward; None: all at once
     dtype: Literal["float32", "bfloat16"] = "float32"  # of computation; training weights: float32
     evaluation: EvalConfig = field(default_factory=EvalConfig)
-    engine: str = "hf"
-    seed: int = 0
+    engine: str = "hf"  # what generates: see ``bench.engines``
+    seed: int = 0  # of prompts' order and of sampling
 
     def __post_init__(self) -> None:
         """Refuse what cannot run.
@@ -166,7 +166,9 @@ class RunConfig:
 class Execution:
     """How a run is carried out. Of no influence on its numbers, except under ``bounded(S)``."""
 
-    source: Literal["inline", "overlapped"] = "inline"
+    source: Literal["inline", "overlapped"] = "inline"  # engine in the learner's process, or not
+    device: str | None = None  # of learner and frozen models: "cpu", "cuda:1"; None: a GPU if any
+    engine_device: str | None = None  # of an engine on this machine; None: the learner's
     learner_threads: int | None = None  # None: as they are
     engine_threads: int = 1  # of the engine's own process
     pin_cores: bool = False  # give learner and engine cores of their own; for a machine not shared
@@ -198,6 +200,14 @@ class Execution:
             raise UserError(
                 "workers = 'ray': the engine is on other cores, source must be 'overlapped' and "
                 "pin_cores False"
+            )
+        if self.engine_device is not None and (self.source, self.workers) != (
+            "overlapped",
+            "local",
+        ):
+            raise UserError(
+                f"engine_device = {self.engine_device!r}: only an engine in a process of its own on "
+                "this machine has one (source 'overlapped', workers 'local')"
             )
         if (self.engine_cpus is not None and self.engine_cpus < 1) or self.engine_gpus < 0:
             raise UserError("engine_cpus must be at least 1 and engine_gpus at least 0")

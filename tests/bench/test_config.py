@@ -82,3 +82,10 @@ def test_hash_names_the_cell_and_run_id_adds_seed_and_weights():
 def test_config_refuses_what_cannot_run(change, message):
     with pytest.raises(UserError, match=message):
         replace(CONFIG, **change)
+
+
+def test_an_engine_device_is_for_an_engine_in_its_own_process_here():
+    assert Execution(source="overlapped", engine_device="cpu").engine_device == "cpu"
+    for other in ({}, {"source": "overlapped", "workers": "ray"}):
+        with pytest.raises(UserError, match="engine_device = 'cpu': only an engine in a process"):
+            Execution(**other, engine_device="cpu")
