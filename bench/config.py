@@ -201,13 +201,11 @@ class Execution:
                 "workers = 'ray': the engine is on other cores, source must be 'overlapped' and "
                 "pin_cores False"
             )
-        if self.engine_device is not None and (self.source, self.workers) != (
-            "overlapped",
-            "local",
-        ):
+        in_own_process = (self.source, self.workers) == ("overlapped", "local")
+        if self.engine_device is not None and not in_own_process:
             raise UserError(
-                f"engine_device = {self.engine_device!r}: only an engine in a process of its own on "
-                "this machine has one (source 'overlapped', workers 'local')"
+                f"engine_device = {self.engine_device!r}: only an engine in a process of its own "
+                "on this machine has one (source 'overlapped', workers 'local')"
             )
         if (self.engine_cpus is not None and self.engine_cpus < 1) or self.engine_gpus < 0:
             raise UserError("engine_cpus must be at least 1 and engine_gpus at least 0")

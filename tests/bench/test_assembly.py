@@ -20,5 +20,5 @@ def test_without_a_name_a_gpu_is_used_where_there_is_one(monkeypatch):
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="device 'cuda': this machine has cpu$"):
+    with pytest.raises(UserError, match=r"device 'cuda': this machine has cpu$"):
         usable_device("cuda")
