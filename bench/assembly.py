@@ -21,7 +21,7 @@ from bench.evaluate import Evaluator
 from bench.learning.learner import Learner
 from bench.learning.logprob_gap import LogprobGap
 from bench.learning.scoring import Scorer
-from bench.processes.workers import LocalWorker
+from bench.processes.local import LocalWorker
 from bench.randomness import PromptStream
 from bench.sources import InlineSource, OverlappedSource, Source
 from bench.sources.base import Checksummed, Engine
@@ -170,6 +170,7 @@ def local_launch(
             name="the engine's process",
             threads=execution.engine_threads,
             cores=cores,
+            run_directory=directory,
         )
 
     return launch

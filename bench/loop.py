@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -49,7 +48,8 @@ def train(
         config: the run.
         models: SFT and reward checkpoints to start from.
         on_progress: called after every update.
-        execution: how to carry it out; by default in this process, one thing after the other.
+        execution: how to carry it out; by default in this process, one thing after the other. The
+            checkpoints in ``checkpoint_dir`` stay until the caller has stored the result.
 
     Raises:
         UserError: unknown task, algorithm, engine or parameter, or the engine cannot start.
@@ -70,10 +70,7 @@ def train(
     source, learner, evaluator = assemble(config, models, execution)
     with closing(source), on_learner_cores(execution):
         run = Run(config, source, learner, evaluator)
-        result = run.execute(on_progress, directory, execution.checkpoint_every)
-    if directory is not None:
-        shutil.rmtree(directory, ignore_errors=True)
-    return result
+        return run.execute(on_progress, directory, execution.checkpoint_every)
 
 
 class Run:

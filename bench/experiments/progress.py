@@ -3,147 +3,66 @@
 from __future__ import annotations
 
 import math
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bench.processes.pool import Event, Job
 
 
-class Tally:
-    """Counts what is done and estimates the time left.
+class Display:
+    """Shows jobs as they run: bars on a terminal, else one plain line per finished job.
 
-    A job takes its start-up (loading models, the first evaluation), then its updates at its group's
-    pace. The pace is measured from a job's first report on. The start-up is that of jobs in workers
-    that had a job before: a worker's first also imports the libraries, once.
+    The time left is estimated from the updates of all jobs per second since the first report.
     """
 
     def __init__(
         self,
         jobs: Sequence[Job],
-        workers: int,
+        console: Console,
+        unit: str,
         *,
         already_done: int = 0,
-        clock: Callable[[], float] = time.monotonic,
+        get_time: Callable[[], float] | None = None,
     ) -> None:
-        """Start with nothing done but ``already_done`` jobs of an earlier sitting."""
-        self.jobs = jobs
-        self.total = already_done + len(jobs)
-        self.done = already_done
-        self.running: dict[int, Event] = {}
-        self.win_rates: dict[int, float] = {}
-        self._workers = workers
-        self._clock = clock
-        self._started: dict[int, float] = {}
-        self._first: dict[int, tuple[float, int]] = {}  # a job's first report: when, updates done
-        self._last: dict[int, tuple[float, int]] = {}
-        self._ended: dict[int, float] = {}
-        self._used_workers = 0  # idle workers that have the libraries
-        self._warm: set[int] = set()  # jobs that were started in one of them
+        """Start with nothing done but ``already_done`` jobs of earlier sittings.
 
-    def add(self, event: Event) -> None:
-        """Take note of an event."""
-        index, now = event.index, self._clock()
-        match event.kind:
-            case "started":
-                self._started[index] = now
-                self._first.pop(index, None)
-                if self._used_workers:
-                    self._used_workers -= 1
-                    self._warm.add(index)
-                self.running[index] = event
-            case "progress":
-                self._last[index] = now, event.updates
-                self._first.setdefault(index, self._last[index])
-                self.running[index] = event
-                self.win_rates[index] = event.win_rate
-            case "retried":  # its worker is dead
-                self._warm.discard(index)
-                self.running.pop(index, None)
-            case _:
-                self._ended[index] = now
-                self._used_workers += 1
-                self.running.pop(index, None)
-                self.done += 1
-
-    def spent_s(self, index: int) -> float:
-        """Return how long a finished job took."""
-        return self._ended[index] - self._started[index]
-
-    def left_s(self) -> float | None:
-        """Return the expected time until all is done, or None before there is anything to go by.
-
-        A group that has not begun is expected to keep the pace of all others. What is left is
-        spread evenly over the workers.
+        Args:
+            jobs: to be shown.
+            console: where.
+            unit: what the jobs are ("cells").
+            already_done: counted with the jobs; their updates are not.
+            get_time: a clock in seconds; None: the console's.
         """
-        overall = self._pace(range(len(self.jobs)))
-        if overall is None:
-            overall = self._pace_of_ended()
-        if overall is None:
-            return None
-        members: dict[str, list[int]] = defaultdict(list)
-        for index, job in enumerate(self.jobs):
-            members[job.group].append(index)
-        paces = {group: self._pace(indices) or overall for group, indices in members.items()}
-        start_up = self._start_up(paces)
-        left = 0.0
-        pending = [i for i in range(len(self.jobs)) if i not in self._ended]
-        for index in pending:
-            job = self.jobs[index]
-            begun = index in self._first
-            done = self._last[index][1] if begun else 0
-            left += paces[job.group] * (job.updates - done) + (0.0 if begun else start_up)
-        return left / max(1, min(self._workers, len(pending)))
-
-    def _pace(self, indices: Iterable[int]) -> float | None:
-        """Return the seconds per update after the first report, None where there are none."""
-        seconds, updates = 0.0, 0
-        for index in indices:
-            if index in self._first:
-                seconds += self._last[index][0] - self._first[index][0]
-                updates += self._last[index][1] - self._first[index][1]
-        return seconds / updates if updates else None
-
-    def _pace_of_ended(self) -> float | None:
-        """Return the seconds per update of whole jobs: all there is where none reports twice."""
-        updates = sum(self.jobs[index].updates for index in self._ended)
-        return sum(map(self.spent_s, self._ended)) / updates if updates else None
-
-    def _start_up(self, paces: Mapping[str, float]) -> float:
-        """Return the mean time before a warm job's first update; 0 before one has been seen."""
-        seen = []
-        for index in self._warm & self._first.keys():
-            at, updates = self._first[index]
-            updating = updates * paces[self.jobs[index].group]
-            seen.append(max(0.0, at - self._started[index] - updating))
-        return sum(seen) / len(seen) if seen else 0.0
-
-
-class Display:
-    """Shows a tally: live on a terminal, else one plain line per finished job."""
-
-    def __init__(self, tally: Tally, console: Console, unit: str) -> None:
-        """Show on ``console``, counting in ``unit`` ("cells")."""
-        self._tally = tally
+        self._jobs = jobs
         self._console = console
         self._unit = unit
-        self._live = (
-            Live(get_renderable=self._render, console=console, refresh_per_second=4)
-            if console.is_terminal
-            else None
+        self._done, self._total = already_done, already_done + len(jobs)
+        self._updates: dict[int, int] = {}  # done by each job that reported or ended
+        self._total_updates = sum(job.updates for job in jobs)
+        self._win_rates: dict[int, str] = {}
+        self._rows: dict[int, TaskID] = {}  # of running jobs
+        self._started_s: dict[int, float] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[count]}", style="dim"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[win_rate]}", style="green"),
+            console=console,
+            disable=not console.is_interactive,
+            refresh_per_second=4,
+            speed_estimate_period=math.inf,
+            get_time=get_time,
         )
+        self._overall = self._progress.add_task("", count="", win_rate="")
+        self._show_overall()
 
     def __enter__(self) -> Display:
         """Start showing."""
-        if self._live is not None:
-            self._live.start()
+        self._progress.start()
         return self
 
     def __exit__(
@@ -153,48 +72,60 @@ class Display:
         trace: TracebackType | None,
     ) -> None:
         """Stop showing; the last state stays."""
-        if self._live is not None:
-            self._live.stop()
+        self._progress.stop()
 
     def add(self, event: Event) -> None:
         """Take note of an event and show it."""
-        self._tally.add(event)
-        label = self._tally.jobs[event.index].label
-        if event.kind == "finished" and self._live is None:
-            win_rate = self._tally.win_rates.get(event.index, math.nan)
-            shown = "" if math.isnan(win_rate) else f": win rate {win_rate:.3f}"
-            say(
-                self._console,
-                f"[{self._tally.done}/{self._tally.total}] {label}{shown} in "
-                f"{duration(self._tally.spent_s(event.index))}{self._left()}",
-            )
-        elif event.kind in ("retried", "failed"):
-            say(self._console, f"{label}: {event.error}")
+        index, job = event.index, self._jobs[event.index]
+        match event.kind:
+            case "started":
+                self._started_s[index] = self._progress.get_time()
+                self._rows[index] = self._progress.add_task(
+                    f"  {job.label}", total=job.updates, count="", win_rate=""
+                )
+            case "progress":
+                self._updates[index] = event.updates
+                if not math.isnan(event.win_rate):
+                    self._win_rates[index] = f"win rate {event.win_rate:.3f}"
+                self._progress.update(
+                    self._rows[index],
+                    completed=event.updates,
+                    count=f"update {event.updates}/{job.updates}",
+                    win_rate=self._win_rates.get(index, ""),
+                )
+            case "retried":
+                self._progress.remove_task(self._rows.pop(index))
+                self._updates.pop(index, None)
+            case _:
+                self._progress.remove_task(self._rows.pop(index))
+                self._done += 1
+                if event.kind == "finished":
+                    self._updates.setdefault(index, job.updates)  # it may report nothing
+                self._total_updates -= job.updates - self._updates.get(index, 0)
+        self._show_overall()
+        if event.kind in ("retried", "failed"):
+            say(self._console, f"{job.label}: {event.error}")
+        elif event.kind == "finished" and self._progress.disable:
+            say(self._console, self._line(index))
 
-    def _left(self) -> str:
-        left = self._tally.left_s()
-        if self._tally.done == self._tally.total:
-            return ""
-        return ", time left unknown" if left is None else f", about {duration(left)} left"
-
-    def _render(self) -> Group:
-        tally = self._tally
-        head = Table.grid(padding=(0, 1))
-        head.add_row(
-            Text(f"{tally.done}/{tally.total} {self._unit}"),
-            ProgressBar(total=max(1, tally.total), completed=tally.done, width=40),
-            Text(self._left().removeprefix(", "), style="cyan"),
+    def _show_overall(self) -> None:
+        self._progress.update(
+            self._overall,
+            description=f"{self._done}/{self._total} {self._unit}",
+            completed=sum(self._updates.values()),
+            total=self._total_updates,
         )
-        rows = Table.grid(padding=(0, 2))
-        for index, event in sorted(tally.running.items()):
-            job = tally.jobs[index]
-            rate = tally.win_rates.get(index, math.nan)
-            rows.add_row(
-                Text(f"  {job.label}"),
-                Text(f"update {event.updates}/{job.updates}", style="dim"),
-                Text("" if math.isnan(rate) else f"win rate {rate:.3f}", style="green"),
-            )
-        return Group(head, rows)
+
+    def _line(self, index: int) -> str:
+        """Return what to print of a finished job."""
+        win_rate = f": {self._win_rates[index]}" if index in self._win_rates else ""
+        spent_s = self._progress.get_time() - self._started_s[index]
+        left = ""
+        if self._done < self._total:
+            left_s = self._progress.tasks[0].time_remaining
+            left = ", time left unknown" if left_s is None else f", about {duration(left_s)} left"
+        done = f"[{self._done}/{self._total}] {self._jobs[index].label}"
+        return f"{done}{win_rate} in {duration(spent_s)}{left}"
 
 
 def say(console: Console, text: str) -> None:

@@ -1,15 +1,15 @@
 """A sweep: which runs are missing, run side by side, resumable after any interruption.
 
-Every run is written the moment it ends, so that a sweep killed at any point continues with what is
-missing and ends with the same tables. Imports no torch; the workers do.
+Workers train, this process writes: each run's tables when it ends, so that a sweep killed at any
+point continues with what is missing and ends with the same tables. Imports no torch.
 """
 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,22 +19,18 @@ from rich.console import Console
 from bench.config import Execution, RunConfig, StageConfig
 from bench.errors import RunsFailedError, UserError
 from bench.experiments import arms
-from bench.experiments.progress import Display, Tally, say
+from bench.experiments.cells import Cell, Trained, job_of, train_cell, write
+from bench.experiments.progress import Display, say
 from bench.paths import LOGS, UNFINISHED
-from bench.processes.pool import Event, Execute, Job, OnProgress, run_jobs
+from bench.processes.pool import Event, Execute, Job, Launch, OnProgress, run_jobs
 from bench.records import provenance, store
 
 if TYPE_CHECKING:
     from bench.types import StageModels
 
 
-@dataclass(frozen=True)
-class Cell:
-    """The payload of a run's job."""
-
-    config: RunConfig
-    models: StageModels
-    execution: Execution | None = None  # None: as ``arms.execution`` says
+# Of a stage, which reports nothing before its end: days for the largest models.
+STAGE_TIMEOUT_S = 14 * 24 * 3600.0
 
 
 def sweep(
@@ -60,7 +56,7 @@ def sweep(
         preset: stored with each run.
         workers: processes at a time.
         console: where progress is shown.
-        execute: what a worker does with a ``Cell`` job; trains and stores unless given.
+        execute: what a worker does with a ``Cell`` job, returns a ``Trained``; trains unless given.
         gpus_per_task: do the runs, but for timed ones, on the Ray cluster to which this process is
             connected, with a CPU and this many GPUs for each; None: in processes of this machine.
         execution: how each run is carried out; None: as ``arms.execution`` says.
@@ -76,64 +72,82 @@ def sweep(
     missing, warnings = store.incomplete(results_dir, cells)
     for warning in warnings:
         say(console, f"warning: {warning}")
-    jobs = [_job(run_id, cells[run_id]) for run_id in missing]
+    jobs = [job_of(run_id, cells[run_id]) for run_id in missing]
     done = len(cells) - len(jobs)
     if done:
         say(console, f"{done} of {len(cells)} cells are already done")
-    if execute is None:
+    here = execute
+    if here is None:
         origin = provenance.code_and_host()
-        execute = partial(_train_and_store, results_dir, preset=preset, origin=origin)
+        here = partial(train_cell, origin=origin, checkpoint_dir=results_dir / UNFINISHED)
+
+    def keep(job: Job, trained: Trained) -> None:
+        write(results_dir, preset, job.payload, trained)
+        shutil.rmtree(results_dir / UNFINISHED / job.log_name, ignore_errors=True)
+
+    run = partial(run_all, results_dir=results_dir, console=console, keep=keep)
     timed = [job for job in jobs if arms.timed_arm(job.payload.config) is not None]
     untimed = [job for job in jobs if arms.timed_arm(job.payload.config) is None]
-    if gpus_per_task is None:
-        run_all(untimed, execute, results_dir, workers, console, unit="cells", already_done=done)
-    else:
+    if untimed and gpus_per_task is not None:
         # Here, since Ray is an extra.
-        from bench.processes.on_ray import connection, pool
+        from bench.processes.on_ray import connection
 
-        run_all(
+        directories = _checkpoints(untimed)
+        run(
             untimed,
-            partial(_train_and_store, preset=preset, origin=None),
-            results_dir,
-            connection.slots(cpus=1, gpus=gpus_per_task),
-            console,
+            execute or partial(train_cell, directories=directories),
+            workers=connection.slots(cpus=1, gpus=gpus_per_task),
             unit="cells",
             already_done=done,
-            run=partial(pool.run_jobs, results_dir=results_dir, gpus=gpus_per_task),
+            launch=_ray_launch(directories, gpus_per_task),
         )
+    else:
+        run(untimed, here, workers=workers, unit="cells", already_done=done)
     if timed:
         if (busy := arms.load_warning()) is not None:
             say(console, f"warning: {busy}")
         done += len(untimed)
-        run_all(timed, execute, results_dir, 1, console, unit="timed cells", already_done=done)
+        run(timed, here, workers=1, unit="timed cells", already_done=done)
     return list(cells)
 
 
 def run_all(
     jobs: Sequence[Job],
-    execute: Callable[..., None],
+    execute: Execute,
+    *,
     results_dir: Path,
     workers: int,
     console: Console,
-    *,
     unit: str,
     already_done: int = 0,
-    run: Callable[..., Generator[Event, None, None]] | None = None,
+    keep: Callable[[Job, Any], None] | None = None,
+    **options: Any,
 ) -> None:
-    """Run jobs with a display, by ``run`` or else in ``workers`` processes of this machine.
+    """Run jobs with a display and have the result of each kept.
+
+    Args:
+        jobs: started in this order.
+        execute: see ``run_jobs``.
+        results_dir: gets the logs of failures.
+        workers: processes at a time.
+        console: where progress is shown.
+        unit: what the jobs are, for the display and for messages.
+        already_done: jobs of earlier sittings, for the display.
+        keep: called with every finished job and its result, one after the other.
+        options: of ``run_jobs``.
 
     Raises:
-        UserError: a job was refused; the others are stopped.
+        UserError: a job was refused, or its result cannot be kept; the others are stopped.
         RunsFailedError: jobs failed; the others were finished.
     """
     if not jobs:
         return
     failures: list[Event] = []
-    tally = Tally(jobs, workers, already_done=already_done)
-    run = run or partial(run_jobs, workers=workers)
-    events = run(jobs, execute, log_dir=results_dir / LOGS)
-    with closing(events), Display(tally, console, unit) as display:
+    events = run_jobs(jobs, execute, workers=workers, log_dir=results_dir / LOGS, **options)
+    with closing(events), Display(jobs, console, unit, already_done=already_done) as display:
         for event in events:
+            if event.kind == "finished" and keep is not None:
+                keep(jobs[event.index], event.result)
             display.add(event)
             if event.kind == "refused":
                 raise UserError(event.error)
@@ -175,65 +189,33 @@ def build_stages(
         RunsFailedError: a stage failed.
     """
     jobs = [
-        Job(f"SFT and reward model, {stage.model}", f"stage-{name}", "stage", 1, stage)
+        Job(f"SFT and reward model, {stage.model}", f"stage-{name}", 1, stage)
         for name, stage in stages.items()
     ]
     run_all(
-        jobs, partial(_build_stage, cache_dir), cache_dir.parent, workers, console, unit="stages"
+        jobs,
+        partial(_build_stage, cache_dir),
+        results_dir=cache_dir.parent,
+        workers=workers,
+        console=console,
+        unit="stages",
+        report_timeout_s=STAGE_TIMEOUT_S,
     )
 
 
-def _job(run_id: str, cell: Cell) -> Job:
-    config, timed = cell.config, arms.timed_arm(cell.config)
-    per_round = "per_round " if config.lr_schedule == "per_round" else ""
-    return Job(
-        label=f"{config.stage.model} {config.algorithm.name} {config.schedule} {per_round}"
-        f"{timed + ' ' if timed else ''}seed {config.seed}",
-        log_name=run_id,
-        group=f"{config.algorithm.name} {config.stage.model}",
-        updates=config.updates,
-        payload=cell,
-    )
+def _checkpoints(jobs: Sequence[Job]) -> list[Path]:
+    """Return the directories that runs start from."""
+    starts = [job.payload.models for job in jobs]
+    return sorted({path for start in starts for path in (start.sft_dir, start.reward_dir)})
 
 
-def _train_and_store(
-    results_dir: Path,
-    job: Job,
-    on_progress: OnProgress,
-    *,
-    preset: str,
-    origin: Mapping[str, Any] | None,
-) -> None:
-    """Do a run; ``origin`` is where, None: here, whatever the machine."""
-    import torch
+def _ray_launch(directories: Sequence[Path], gpus: float) -> Launch:
+    """Return what starts workers on the cluster, to whose machines the directories are brought."""
+    from bench.processes.on_ray.parcels import Parcel
+    from bench.processes.on_ray.worker import RayWorker
 
-    from bench.loop import train
-
-    torch.set_num_threads(1)
-    cell: Cell = job.payload
-    execution = cell.execution or arms.execution(cell.config)
-    if arms.timed_arm(cell.config) is None and execution.checkpoint_dir is None:
-        # a timed run is one piece
-        execution = replace(execution, checkpoint_dir=results_dir / UNFINISHED)
-    started = provenance.now_utc()
-    result = train(
-        cell.config, cell.models, lambda at: on_progress(at.step, at.win_rate), execution
-    )
-    store.write_run(
-        results_dir,
-        cell.config,
-        result,
-        preset=preset,
-        weights_digest=cell.models.digest,
-        timed=arms.timed_arm(cell.config),
-        source=execution.source,
-        provenance={
-            **(origin or provenance.code_and_host()),
-            "started_utc": started,
-            "threads": execution.learner_threads or torch.get_num_threads(),
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        },
-    )
+    needs = [Parcel.of(path) for path in directories]
+    return partial(RayWorker, needs=needs, name="its process", gpus=gpus)
 
 
 def _build_stage(cache_dir: Path, job: Job, on_progress: OnProgress) -> None:  # noqa: ARG001

@@ -1,32 +1,31 @@
-"""Jobs side by side in spawned processes that survive each other's death. Imports no torch.
+"""Jobs side by side in worker processes, here or on a Ray cluster. Imports no torch.
 
-A worker is one process with one compute thread and takes job after job, since loading the
-libraries costs as much as a small job. It reports to its parent through a pipe and dies with it.
+A worker takes job after job, since importing the libraries costs as much as a small job. A job's
+result travels back to the caller, so that workers need not share any files with it.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import signal
+import queue
 import threading
 import time
-import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import Connection, wait
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from bench.errors import UserError
+from bench.processes.local import LocalWorker
+from bench.processes.worker import Worker, WorkerDiedError, WorkerError
 
-OnProgress = Callable[[int, float], None]  # updates done, latest win rate
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-PATIENCE_S = 3.0
-ATTEMPTS = 2  # a job whose process is killed is tried once more
+ATTEMPTS = 2  # a job whose worker dies is tried once more
+REPORT_TIMEOUT_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,7 @@ class Job:
     """Something to do in a worker. ``payload`` is pickled."""
 
     label: str  # for people: "ppo reuse(4) seed 0"
-    log_name: str  # file name of its traceback, should it fail
-    group: str  # jobs of a group are expected to take equally long per update
+    log_name: str  # of the file of its traceback, should it fail
     updates: int
     payload: Any
 
@@ -49,172 +47,222 @@ class Event:
     updates: int = 0
     win_rate: float = float("nan")
     error: str = ""  # one line, for retried, failed and refused
+    result: Any = None  # what the job returned, for finished
 
 
-Execute = Callable[[Job, OnProgress], None]
+OnProgress = Callable[[int, float], None]  # updates done, latest win rate
+Execute = Callable[..., Any]  # job, OnProgress, the worker's directories -> the job's result
+Message = dict[str, Any]  # the fields of an Event, except its index
+Launch = Callable[["Callable[..., JobHost]"], Worker]  # starts a worker that hosts a JobHost
 
 
-@dataclass
-class _Worker:
-    process: Any  # multiprocessing's SpawnProcess
-    connection: Connection
-    index: int | None = None
+class JobHost:
+    """Runs jobs, one at a time; hosted by a worker.
+
+    A job runs in a thread of its own. The worker's main thread passes on its messages.
+    """
+
+    def __init__(self, execute: Execute, *directories: Path) -> None:
+        """Wait for jobs.
+
+        Args:
+            execute: called with a job, a progress callback and ``directories``.
+            directories: those that were brought to the worker's machine.
+        """
+        self._execute = execute
+        self._directories = directories
+        self._messages: queue.SimpleQueue[Message | BaseException] = queue.SimpleQueue()
+
+    def start(self, job: Job) -> Message:
+        """Start a job and return its first message."""
+        threading.Thread(target=self._run, args=(job,), daemon=True).start()
+        return self.next_message()
+
+    def next_message(self) -> Message:
+        """Wait for the next progress of the job, or its end; raise what the job raised."""
+        message = self._messages.get()
+        if isinstance(message, BaseException):
+            raise message
+        return message
+
+    def _run(self, job: Job) -> None:
+        def on_progress(updates: int, win_rate: float) -> None:
+            self._messages.put({"kind": "progress", "updates": updates, "win_rate": win_rate})
+
+        try:
+            result = self._execute(job, on_progress, *self._directories)
+        except BaseException as error:  # the boundary of a thread: raised again in the main one
+            self._messages.put(error)
+        else:
+            self._messages.put({"kind": "finished", "updates": job.updates, "result": result})
+
+
+def launch_locally(host: Callable[[], JobHost]) -> LocalWorker:
+    """Start a worker on this machine."""
+    return LocalWorker(host, name="its process", threads=1)
 
 
 def run_jobs(
-    jobs: Sequence[Job], execute: Execute, *, workers: int, log_dir: Path
+    jobs: Sequence[Job],
+    execute: Execute,
+    *,
+    workers: int,
+    log_dir: Path,
+    launch: Launch = launch_locally,
+    report_timeout_s: float = REPORT_TIMEOUT_S,
 ) -> Generator[Event, None, None]:
-    """Run all jobs and yield what happens; close the iterator to stop all workers.
+    """Run all jobs and yield what happens; close the generator to stop all workers.
 
-    A job that raises is ``failed`` (``refused`` for a UserError) and the others go on. A job
-    whose process dies is ``retried`` once in a new process, then ``failed``.
+    A job that raises is ``failed`` (``refused`` for a UserError or a full disk) and the others go
+    on. A job whose worker dies, or is silent for too long, is ``retried`` once in a new worker,
+    then ``failed``.
 
     Args:
         jobs: started in this order.
-        execute: picklable; called in the worker with the job and a progress callback.
-        workers: processes at a time.
-        log_dir: gets the workers' output and the traceback of every failed job.
+        execute: picklable; called in a worker, see ``JobHost``. Its result must be picklable.
+        workers: at a time.
+        log_dir: gets the traceback of every failed job.
+        launch: starts a worker around what its argument builds.
+        report_timeout_s: a worker from which nothing comes for so long is killed.
+
+    Raises:
+        UserError: ``workers`` is less than 1.
     """
-    waiting = deque(range(len(jobs)))
-    deaths: Counter[int] = Counter()
-    pool: list[_Worker] = []
+    if workers < 1:
+        raise UserError(f"workers = {workers}: must be at least 1")
     log_dir.mkdir(parents=True, exist_ok=True)
+    pool = _Pool(jobs, partial(launch, partial(JobHost, execute)), log_dir, report_timeout_s)
     try:
-        while waiting or any(worker.index is not None for worker in pool):
-            idle = sum(worker.index is None for worker in pool)
-            wanted = min(workers - len(pool), len(waiting) - idle)
-            pool += [_start(execute, log_dir) for _ in range(wanted)]
-            for worker in pool:
-                if worker.index is None and waiting:
-                    worker.index = waiting.popleft()
-                    yield Event("started", worker.index)
-                    _hand_over(worker, jobs[worker.index])
-            busy = {worker.connection: worker for worker in pool if worker.index is not None}
-            for connection in wait(list(busy)):
-                worker = busy[connection]  # type: ignore[index]
-                assert worker.index is not None
-                try:
-                    event = Event(index=worker.index, **worker.connection.recv())
-                except (EOFError, OSError):
-                    pool.remove(worker)
-                    event = _death(worker, deaths)
-                    if event.kind == "retried":
-                        waiting.appendleft(worker.index)
-                if event.kind != "progress":
-                    worker.index = None
-                yield event
+        while not pool.done:
+            while pool.may_start(workers):
+                yield pool.start_next()
+            pool.stop_idle()  # no job waits for them
+            for reply in pool.wait():
+                yield pool.event(reply)
     finally:
-        _stop(pool)
+        pool.stop()
 
 
-def _start(execute: Execute, log_dir: Path) -> _Worker:
-    context = get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, execute, log_dir), daemon=False)
-    with _inherited_settings():
-        process.start()
-    theirs.close()  # so that the worker's death is seen as the end of the pipe
-    return _Worker(process, ours)
+@dataclass(frozen=True)
+class _Running:
+    """A job whose next message is awaited."""
+
+    worker: Worker
+    index: int
+    deadline: float
 
 
-@contextmanager
-def _inherited_settings() -> Iterator[None]:
-    """Let new processes inherit one compute thread, and leave Ctrl-C to the parent."""
-    saved = {name: os.environ.get(name) for name in ONE_THREAD}
-    in_main = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
-    os.environ.update(ONE_THREAD)
-    try:
-        yield
-    finally:
-        for name, value in saved.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-        if handler is not None:
-            signal.signal(signal.SIGINT, handler)
+class _Pool:
+    """The workers of ``run_jobs`` and what they do."""
 
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        launch: Callable[[], Worker],
+        log_dir: Path,
+        report_timeout_s: float,
+    ) -> None:
+        self._jobs = jobs
+        self._launch = launch
+        self._log_dir = log_dir
+        self._report_timeout_s = report_timeout_s
+        self._waiting = deque(range(len(jobs)))
+        self._deaths: Counter[int] = Counter()
+        self._idle: list[Worker] = []
+        self._running: dict[Future[Message], _Running] = {}
 
-def _stop(pool: Sequence[_Worker]) -> None:
-    """End all workers: idle ones at once, busy ones at their next report, else by force."""
-    for worker in pool:
-        worker.connection.close()
-    deadline = time.monotonic() + PATIENCE_S
-    for worker in pool:
-        worker.process.join(max(0.0, deadline - time.monotonic()))
-        worker.process.terminate()
-    for worker in pool:
-        worker.process.join()
+    @property
+    def done(self) -> bool:
+        return not (self._waiting or self._running)
 
+    def may_start(self, workers: int) -> bool:
+        return bool(self._waiting) and len(self._running) < workers
 
-def _hand_over(worker: _Worker, job: Job) -> None:
-    with suppress(OSError):  # it died meanwhile: seen when its connection is read
-        worker.connection.send(job)
+    def start_next(self) -> Event:
+        """Start the next job, in an idle worker or a new one."""
+        if not self._idle:
+            self._idle.append(self._launch())
+        index = self._waiting[0]
+        reply = self._idle[-1].submit("start", self._jobs[index])
+        self._expect(reply, self._idle.pop(), self._waiting.popleft())
+        return Event("started", index)
 
+    def wait(self) -> list[Future[Message]]:
+        """Wait for messages; return the replies that are there, or overdue."""
+        first_deadline = min(one.deadline for one in self._running.values())
+        wait(self._running, max(0.0, first_deadline - time.monotonic()), FIRST_COMPLETED)
+        now = time.monotonic()
+        return [reply for reply, one in self._running.items() if reply.done() or now > one.deadline]
 
-def _death(worker: _Worker, deaths: Counter[int]) -> Event:
-    """Return what the death of a worker means for its job."""
-    assert worker.index is not None
-    worker.process.join()
-    code = worker.process.exitcode
-    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"
-    deaths[worker.index] += 1
-    if deaths[worker.index] < ATTEMPTS:
-        return Event("retried", worker.index, error=f"its process was {how}; trying once more")
-    return Event(
-        "failed",
-        worker.index,
-        error=f"its process was {how} {ATTEMPTS} times (out of memory? use fewer --workers)",
-    )
-
-
-def _serve(connection: Connection, execute: Execute, log_dir: Path) -> None:
-    """Work on what the parent sends until it closes the pipe."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    _redirect_output(log_dir / f"worker-{os.getpid()}.log")
-
-    def on_progress(updates: int, win_rate: float) -> None:
-        connection.send({"kind": "progress", "updates": updates, "win_rate": win_rate})
-
-    while True:
+    def event(self, reply: Future[Message]) -> Event:
+        """Return what a reply means for its job, and await the next one."""
+        one = self._running.pop(reply)
         try:
-            job: Job = connection.recv()
-        except EOFError:
-            return
-        try:
-            execute(job, on_progress)
-            message = {"kind": "finished", "updates": job.updates}
-        except BrokenPipeError:
-            return  # the parent stopped while the job ran
-        except UserError as error:
-            message = {"kind": "refused", "error": str(error)}
-        except Exception as error:  # the boundary of a job: reported, the next job goes on
-            message = _failure(error, log_dir / f"{job.log_name}.log")
-        connection.send(message)
+            message = reply.result(0)
+        except TimeoutError:
+            silence = f"its process reported nothing for {self._report_timeout_s:g} s"
+            return self._death(one, WorkerError(silence))
+        except WorkerDiedError as error:
+            return self._death(one, error)
+        except (UserError, WorkerError) as error:
+            self._idle.append(one.worker)
+            return self._failure(one.index, error)
+        if message["kind"] == "progress":
+            self._expect(one.worker.submit("next_message"), one.worker, one.index)
+        else:
+            self._idle.append(one.worker)
+        return Event(index=one.index, **message)
+
+    def stop_idle(self) -> None:
+        _kill(self._idle)
+        self._idle.clear()
+
+    def stop(self) -> None:
+        _kill([*self._idle, *(one.worker for one in self._running.values())])
+
+    def _expect(self, reply: Future[Message], worker: Worker, index: int) -> None:
+        deadline = time.monotonic() + self._report_timeout_s
+        self._running[reply] = _Running(worker, index, deadline)
+
+    def _death(self, one: _Running, error: WorkerError) -> Event:
+        """Return what the death of a worker means for its job."""
+        _kill([one.worker])
+        at_start = one.worker.ready.exception() if one.worker.ready.done() else None
+        if isinstance(at_start, WorkerError):  # it says more than the end of the process
+            error = at_start
+        self._deaths[one.index] += 1
+        if self._deaths[one.index] < ATTEMPTS:
+            self._waiting.appendleft(one.index)
+            return Event("retried", one.index, error=f"{error}; trying once more")
+        hint = " (out of memory? use fewer --workers)" if isinstance(error, WorkerDiedError) else ""
+        log = self._log(one.index, error)
+        return Event("failed", one.index, error=f"{error}, {ATTEMPTS} times{hint}{log}")
+
+    def _failure(self, index: int, error: UserError | WorkerError) -> Event:
+        """Return what it means that a job raised."""
+        if isinstance(error, UserError):
+            return Event("refused", index, error=str(error))
+        if os.strerror(errno.ENOSPC) in error.details:  # not every library raises it as an OSError
+            full = (
+                f"no space left in {self._log_dir.parent} or the temporary directory; finished "
+                "runs are safe, free some space and give the same command again"
+            )
+            return Event("refused", index, error=full)
+        return Event("failed", index, error=f"{error}{self._log(index, error)}")
+
+    def _log(self, index: int, error: WorkerError) -> str:
+        """Write an error's details to the job's log, if there are any; return where."""
+        if not error.details:
+            return ""
+        path = self._log_dir / f"{self._jobs[index].log_name}.log"
+        with suppress(OSError):
+            path.write_text(error.details)
+        return f" ({path})"
 
 
-def _failure(error: Exception, log: Path) -> dict[str, object]:
-    """Return what to report of a job that raised; its traceback goes to ``log``."""
-    if os.strerror(errno.ENOSPC) in str(error):  # not every library raises it as an OSError
-        return {
-            "kind": "refused",
-            "error": f"no space left in {log.parents[1]} or the temporary directory; finished runs "
-            "are safe, free some space and give the same command again",
-        }
-    with suppress(OSError):
-        log.write_text("".join(traceback.format_exception(error)))
-    first_line = str(error).partition("\n")[0]
-    return {"kind": "failed", "error": f"{type(error).__name__}: {first_line} ({log})"}
-
-
-def _die_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _redirect_output(path: Path) -> None:
-    """Send this process's output to a file, away from the parent's live display."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
+def _kill(workers: Sequence[Worker]) -> None:
+    """Kill workers at the same time, so that one that does not answer delays no other."""
+    if workers:
+        with ThreadPoolExecutor(len(workers)) as threads:
+            for worker in workers:
+                threads.submit(worker.close, 0.0)

@@ -1,27 +1,24 @@
-"""Directories in shared memory that are gone when their run is. Imports no torch."""
+"""Directories in shared memory that do not outlive their run. Imports no torch."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 PREFIX = "async-rlhf-bench-"
 SHARED_MEMORY = Path("/dev/shm")
-# Reads until the other end of its pipe is closed, by ``close`` or by the system.
-REAPER = "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[1], ignore_errors=True)"
 
 
 class RunDirectory:
-    """A new directory, removed by ``close``, or when this process is killed.
+    """A new directory, removed by ``close``.
 
-    A process of its own waits for the end of this one. Should both be killed: a lock on the
-    directory, which the system gives up with the process, tells the next run that it was abandoned.
+    If this process is killed, its ``LocalWorker`` removes the directory that it was given as
+    ``run_directory``. If nobody is left to do it, the next run does. A lock on the directory tells
+    the next run which directories are in use: the system releases it when this process ends.
     """
 
     def __init__(self, root: Path | None = None) -> None:
@@ -36,15 +33,9 @@ class RunDirectory:
         for path in root.glob(f"{PREFIX}*"):
             _remove_if_abandoned(path)
         self.path, self._lock = _locked_directory(root)
-        self._reaper = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", REAPER, self.path],
-            stdin=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is not for it
-        )
 
     def close(self) -> None:
         """Remove the directory; may be called twice."""
-        self._reaper.communicate()
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
@@ -54,7 +45,7 @@ class RunDirectory:
 def _locked_directory(root: Path) -> tuple[Path, int | None]:
     while True:
         path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
-        # Between the two lines another run may take it for abandoned: then there is no such path.
+        # Before it is locked, another run may take it for abandoned and remove it.
         with suppress(FileNotFoundError):
             descriptor = os.open(path, os.O_RDONLY)
             fcntl.flock(descriptor, fcntl.LOCK_SH)
@@ -64,8 +55,10 @@ def _locked_directory(root: Path) -> tuple[Path, int | None]:
 
 
 def _remove_if_abandoned(path: Path) -> None:
-    with suppress(OSError):  # locked: its run is alive; not found: removed meanwhile
-        descriptor = os.open(path, os.O_RDONLY)
+    # Anybody may have made the path: opening a FIFO would block, a link may lead anywhere.
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK
+    with suppress(OSError):  # locked: its run is alive; not found: another run removed it
+        descriptor = os.open(path, flags)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(path, ignore_errors=True)

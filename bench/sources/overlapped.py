@@ -12,7 +12,7 @@ import torch
 
 from bench.config import Execution
 from bench.errors import UserError
-from bench.processes.workers import Worker, WorkerError
+from bench.processes.worker import Worker, WorkerError
 from bench.randomness import PromptStream, sample_seeds
 from bench.sources.handoff import Handoff, HandoffError
 from bench.sources.host import Answer, Call

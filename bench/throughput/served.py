@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from bench.engines.vllm import VllmEngine
 from bench.errors import UserError
-from bench.processes.workers import LocalWorker
+from bench.processes.local import LocalWorker
 from bench.sources import handoff
 from bench.throughput import workload
 

@@ -6,13 +6,14 @@ import math
 import os
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 from bench.config import EvalConfig, RunConfig
 from bench.errors import UserError
 from bench.experiments.arms import timed_arm
+from bench.experiments.cells import Trained
 from bench.records import store
 from bench.staleness import reuse
 from bench.types import EvalRecord, Sample, Span, StepRecord
@@ -136,20 +137,28 @@ def status(algorithm: str) -> str:
 
 @dataclass(frozen=True)
 class FakeExecute:
-    """What a worker does: sleeps, writes numbers, or misbehaves as the algorithm's name says."""
+    """What a worker does: sleeps, makes up numbers, or misbehaves as the algorithm's name says.
+
+    For each time that a job is begun ``results_dir / "executed"`` gets a file with the worker's id.
+    The contents of the files ``weights`` in the worker's directories become the git revision.
+    """
 
     results_dir: Path
     update_s: float = 0.0
-    runs_dir: Path = field(default=Path("executed"))
 
-    def __call__(self, job, on_progress) -> None:
+    def __call__(self, job, on_progress, *directories) -> Trained:
         run = job.payload.config
-        log = self.results_dir / self.runs_dir
+        log = self.results_dir / "executed"
         log.mkdir(parents=True, exist_ok=True)
         first = not list(log.glob(f"{job.log_name}-*"))
-        (log / f"{job.log_name}-{time.time_ns()}").touch()
+        (log / f"{job.log_name}-{time.time_ns()}").write_text(str(os.getpid()))
         for step in range(run.updates):
             time.sleep(self.update_s)
             on_progress(step + 1, 0.5)
         misbehave(run.algorithm.name, first=first)
-        write(self.results_dir, run, status(run.algorithm.name))
+        weights = "".join((directory / "weights").read_text() for directory in directories)
+        return Trained(
+            result(run, status(run.algorithm.name)),
+            source="inline",
+            provenance=PROVENANCE | ({"git_revision": weights} if weights else {}),
+        )

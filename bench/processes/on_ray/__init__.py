@@ -1,11 +1,11 @@
-"""Engine workers and grid cells on a Ray cluster, whose machines need not share any files.
+"""Workers on a Ray cluster, whose machines need not share any files.
 
 Imports no torch.
 """
 
 import os
 
-# Read by Ray when it is imported, the last when it starts a cluster.
+# Ray reads these when it is imported, the last one when it starts a cluster.
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # never has Ray build environments
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Ray's 15 is for machines that people work on: an engine would starve beside its learner.

@@ -20,14 +20,14 @@ from bench.paths import ROOT
 
 REACH_S = 5.0  # for a socket
 ANSWER_S = 60.0  # for the cluster to say how it is, by a new process
-# Ray would kill a worker's child, not the child's children, and leave it no time to tidy up. Ours
-# see that their parent is gone.
+# Ray would kill a worker's child at once, but not the children of the child. A child of ours sees
+# that its parent is dead, cleans up and ends its whole process group.
 OWN_CHILDREN = {"RAY_kill_child_processes_on_worker_exit": "0"}
 
 
 @contextmanager
 def connected(address: str, *, cpus: int | None = None) -> Iterator[None]:
-    """Be connected to a Ray cluster; what was started for it ends with the context.
+    """Connect to a Ray cluster for the context; a cluster that was started for it ends with it.
 
     Raises:
         UserError: see ``connect``.
@@ -81,7 +81,7 @@ def connect(address: str, *, cpus: int | None = None) -> bool:
 
 
 def require_room(who: str, *, cpus: float, gpus: float) -> None:
-    """Make sure that a machine of the cluster could have this much to spare.
+    """Check that some machine of the cluster has as many CPUs and GPUs, whether free or not.
 
     Raises:
         UserError: none has.
@@ -96,7 +96,7 @@ def require_room(who: str, *, cpus: float, gpus: float) -> None:
 
 
 def slots(*, cpus: float, gpus: float) -> int:
-    """Return how many tasks that ask for this much fit on the cluster at a time."""
+    """Return how many workers with so many CPUs and GPUs each fit on the cluster at a time."""
     return sum(
         int(min(has_cpus / cpus, has_gpus / gpus if gpus else has_cpus / cpus))
         for has_cpus, has_gpus in _machines()
@@ -104,9 +104,9 @@ def slots(*, cpus: float, gpus: float) -> int:
 
 
 def environment() -> dict[str, dict[str, str]]:
-    """Return the runtime environment of tasks and actors.
+    """Return the runtime environment of actors.
 
-    Where the machine has the project in the same place, it is used, installed or not.
+    A machine that has the project in the same place as this one need not have it installed.
     """
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     models = {name: os.environ[name] for name in ("HF_HUB_OFFLINE", HUB_DIR) if name in os.environ}

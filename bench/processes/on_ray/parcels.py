@@ -27,7 +27,7 @@ class Parcel:
 
     @staticmethod
     def of(path: Path) -> Parcel:
-        """Put a directory into the object store, where it is as long as the parcel."""
+        """Put a directory into the object store, which keeps it as long as the parcel exists."""
         return Parcel(path, digest(path), {file.name: put(file) for file in _files(path)})
 
     def unpack(self) -> Path:

@@ -1,8 +1,9 @@
 """A worker on a Ray cluster.
 
-An actor, the agent, has a ``LocalWorker`` on its machine, which hosts the object: whatever befalls
-the object's process is told as it is at home, and a hung one can be ended. The agent keeps a copy
-of the learner's hand-off directory in its machine's shared memory.
+An actor, the agent, starts a ``LocalWorker`` on its machine, which hosts the object. So the death
+of the object's process is reported as that of a local worker, and a process that hangs can be
+killed. The agent keeps a copy of the learner's hand-off directory, if there is one, in the shared
+memory of its machine.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ import ray
 from ray.exceptions import RayError
 
 from bench.errors import UserError
+from bench.processes.local import LocalWorker
 from bench.processes.on_ray.connection import environment, one_line
 from bench.processes.on_ray.parcels import Content, Parcel, put
 from bench.processes.shared_memory import RunDirectory
-from bench.processes.workers import LIVENESS_S, LocalWorker, WorkerDiedError, WorkerError
+from bench.processes.worker import LIVENESS_S, WorkerDiedError, WorkerError
 
 CLOSE_S = 5.0  # for the agent to answer, beyond the grace of what it hosts
 
@@ -33,12 +35,12 @@ Reply = tuple[str, Any]  # (done, value), or (class of the error, its arguments)
 
 
 class RayWorker:
-    """A worker in a new process of the cluster; see ``bench.processes.workers.Worker``."""
+    """A worker in a new process of the cluster; see ``bench.processes.worker.Worker``."""
 
     def __init__(
         self,
         factory: Callable[..., object],
-        directory: Path,
+        directory: Path | None = None,
         *,
         needs: Sequence[Parcel] = (),
         name: str = "worker",
@@ -46,24 +48,25 @@ class RayWorker:
         cpus: float = 1.0,
         gpus: float = 0.0,
     ) -> None:
-        """Start the process and return at once; ``ready`` tells when it takes calls.
+        """Start the process and return at once.
 
         Args:
-            factory: picklable; called once in the worker with the copy of ``directory`` and the
-                directories of ``needs``, builds the object.
-            directory: of files that are immutable once they are there; see ``sync``.
+            factory: picklable; called once in the worker, builds the object. Its arguments are the
+                copy of ``directory``, if there is one, and the directories of ``needs``.
+            directory: the hand-off directory, whose files never change; see ``sync``.
             needs: directories that the object needs on its machine.
             name: for messages.
             threads: compute threads.
             cpus: reserved on the cluster.
-            gpus: reserved on the cluster; all that the process sees.
+            gpus: reserved on the cluster; the process sees no others.
         """
         self._name = name
         self._directory = directory
         actor: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, runtime_env=environment())(Agent)
-        self._agent = actor.remote(pickle.dumps(factory), list(needs), name, threads)
+        has_copy = directory is not None
+        self._agent = actor.remote(pickle.dumps(factory), has_copy, list(needs), name, threads)
         self._calls = 0
-        self._held: set[str] = set()  # what the copy has, or is about to have
+        self._held: set[str] = set()  # names that the copy has when ``_synced`` is done
         self._synced: Any = None
         self._pids = self._agent.pids.remote().future()
         self._ended = self._agent.ended.remote().future()
@@ -72,7 +75,7 @@ class RayWorker:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs, as far as is known here."""
+        """Whether the process runs, by the latest news of it."""
         return not self._ended.done()
 
     def pids(self, timeout_s: float) -> tuple[int, int]:
@@ -81,14 +84,16 @@ class RayWorker:
         return found
 
     def submit(self, method: str, *args: object) -> Future[Any]:
-        """Call a method of the object; see ``LocalWorker.submit``."""
+        """Call a method of the object; see ``Worker.submit``."""
         call = pickle.dumps((method, args))
         future = self._answer(self._agent.call.remote(self._calls, call, self._synced))
         self._calls += 1
         return future
 
     def sync(self) -> None:
-        """Have the agent's copy of the directory brought up to date before calls to come."""
+        """Make the present files of the directory visible to all later calls."""
+        if self._directory is None:
+            return
         names = {path.name for path in self._directory.glob("*.safetensors")}
         new = sorted(names - self._held)
         files = [put(self._directory / name) for name in new]
@@ -96,8 +101,8 @@ class RayWorker:
         self._held = names
 
     def close(self, grace_s: float = 5.0) -> None:
-        """End the process: after ``grace_s`` at the latest, by force. May be called twice."""
-        if self._pids.done():  # else it has not begun, and what it has begun ends with it
+        """End the process, by force if it is not done after ``grace_s``. May be called twice."""
+        if self._pids.done():  # else the agent is not built, and may never be
             with suppress(RayError):
                 ray.get(self._agent.close.remote(grace_s), timeout=grace_s + CLOSE_S)
         ray.kill(self._agent)
@@ -129,13 +134,18 @@ class RayWorker:
 
 
 class Agent:
-    """The actor: answers while what it hosts is busy."""
+    """The actor: it answers also while the object is busy."""
 
-    def __init__(self, factory: bytes, needs: Sequence[Parcel], name: str, threads: int) -> None:
+    def __init__(
+        self, factory: bytes, has_copy: bool, needs: Sequence[Parcel], name: str, threads: int
+    ) -> None:
         """Start the process that hosts the object."""
-        self._copy = RunDirectory()
-        hosted = partial(Hosted, factory, self._copy.path, [parcel.unpack() for parcel in needs])
-        self._worker = LocalWorker(hosted, name=name, threads=threads)
+        self._copy = RunDirectory() if has_copy else None
+        copy = self._copy.path if self._copy is not None else None
+        directories = [*filter(None, [copy]), *(parcel.unpack() for parcel in needs)]
+        self._worker = LocalWorker(
+            partial(Hosted, factory, directories), name=name, threads=threads, run_directory=copy
+        )
         self._submitted = 0
         self._turn = asyncio.Condition()
 
@@ -149,13 +159,13 @@ class Agent:
         return kind, pickle.dumps(value) if kind == "done" else value
 
     async def ended(self) -> None:
-        """Wait until the object's process is no more."""
+        """Wait for the end of the object's process."""
         while self._worker.alive:
             await asyncio.sleep(LIVENESS_S)
 
     async def call(self, number: int, call: bytes, synced: None) -> Reply:
-        """Call a method of the object, in the order of numbers: Ray may change that of arrival."""
-        del synced  # it is enough that Ray waited for it
+        """Call a method of the object, in the order of ``number``: Ray may deliver in another."""
+        del synced  # Ray has waited for it
         async with self._turn:
             await self._turn.wait_for(lambda: self._submitted == number)
             future = self._worker.submit("call", call)
@@ -167,15 +177,17 @@ class Agent:
         self, synced: None, names: set[str], new: Sequence[str], *files: Content
     ) -> None:
         """Add files to the copy of the directory and remove those that are not in ``names``."""
-        del synced  # Ray waited for the one before
+        del synced  # Ray has waited for the update before this one
         await asyncio.to_thread(self._update, names, dict(zip(new, files, strict=True)))
 
     async def close(self, grace_s: float) -> None:
-        """End the object's process and remove the directory."""
+        """End the object's process and remove the copy of the directory."""
         await asyncio.to_thread(self._worker.close, grace_s)
-        self._copy.close()
+        if self._copy is not None:
+            self._copy.close()
 
     def _update(self, names: set[str], new: dict[str, Content]) -> None:
+        assert self._copy is not None
         for name, content in new.items():
             path = self._copy.path / name
             content.tofile(path.with_suffix(".tmp"))
@@ -186,19 +198,19 @@ class Agent:
 
 
 class Hosted:
-    """The object in its process, where calls and answers are read that the agent cannot read."""
+    """The object in its process; the agent passes calls and answers on without unpickling them."""
 
-    def __init__(self, factory: bytes, directory: Path, needs: Sequence[Path]) -> None:
-        """Build it."""
-        self._hosted = pickle.loads(factory)(directory, *needs)
+    def __init__(self, factory: bytes, directories: Sequence[Path]) -> None:
+        """Build the object."""
+        self._hosted = pickle.loads(factory)(*directories)
 
     def call(self, call: bytes) -> bytes:
-        """Call a method."""
+        """Call a method of the object."""
         method, args = pickle.loads(call)
         return pickle.dumps(getattr(self._hosted, method)(*args), protocol=5)
 
     def close(self) -> None:
-        """Let it end what it started."""
+        """Close the object, if it can be closed."""
         if hasattr(self._hosted, "close"):
             self._hosted.close()
 
@@ -214,5 +226,5 @@ async def _reply(future: Future[Any]) -> Reply:
 
 
 def _reason(error: BaseException) -> str:
-    """Return why an actor died: of what Ray says, the first sentence after what the actor was."""
+    """Return why an actor died: the first sentence of the last paragraph of Ray's message."""
     return str(error).strip().rpartition("\n")[2].partition(". ")[0]

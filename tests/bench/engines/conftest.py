@@ -9,7 +9,7 @@ from transformers import GPTNeoXForCausalLM
 
 from bench.learning.logprobs import completion_logprobs
 from bench.learning.sequences import Sequences
-from bench.processes.workers import LocalWorker
+from bench.processes.local import LocalWorker
 
 from ...conftest import EOS, PAD, neox_config
 from .vllm_hosts import Versatile

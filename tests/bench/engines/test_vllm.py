@@ -9,7 +9,7 @@ from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausa
 from bench.config import Execution
 from bench.engines.vllm import VllmEngine
 from bench.errors import UserError
-from bench.processes.workers import WorkerError
+from bench.processes.worker import WorkerError
 from bench.randomness import PromptStream, sample_seeds
 from bench.sources import OverlappedSource
 from bench.sources.handoff import Handoff, HandoffError, checksum

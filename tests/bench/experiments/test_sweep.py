@@ -99,7 +99,7 @@ def test_sweep_gives_up_on_a_cell_killed_twice_and_keeps_the_others(tmp_path):
         run(tmp_path, [config("killed", n=4), config(seed=0), config(seed=1)])
     assert str(raised.value) == (
         "1 of 3 cells failed, the others are done; first: fake killed reuse(4) seed 0: "
-        "its process was killed by SIGKILL 2 times (out of memory? use fewer --workers)"
+        "its process was killed by SIGKILL, 2 times (out of memory? use fewer --workers)"
     )
     assert store.read(tmp_path, "runs")["algorithm"].tolist() == ["rloo", "rloo"]
 
@@ -140,6 +140,40 @@ def test_sweep_repeats_a_damaged_run_with_a_warning(tmp_path):
         == f"warning: {path} is missing or damaged: its run is repeated"
     )
     pd.testing.assert_frame_equal(tables(tmp_path)["steps"], before)
+
+
+def test_sweep_without_workers_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"^workers = 0: must be at least 1$"):
+        run(tmp_path, [config()], workers=0)
+
+
+def test_sweep_keeps_a_runs_checkpoint_until_its_tables_are_written(tmp_path):
+    run_id = config().run_id("0123456789ab")
+    checkpoint = tmp_path / "unfinished" / run_id / "step-00000002"
+    checkpoint.mkdir(parents=True)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / f".{run_id}.parquet.tmp").symlink_to("/dev/full")  # answers with ENOSPC
+    with pytest.raises(UserError, match="no space left to write"):
+        run(tmp_path, [config()])
+    assert checkpoint.exists()
+    run(tmp_path, [config()])
+    assert not checkpoint.parent.exists()
+    assert checkpoint.parent.parent.exists()
+
+
+def test_sweep_needs_no_worker_that_can_write_its_tables(tmp_path):
+    """Nothing but the log of what was executed is where the worker is told to write."""
+    sweep(
+        [config()],
+        fakes.MODELS,
+        results_dir=tmp_path / "here",
+        preset="smoke",
+        workers=1,
+        console=Console(file=StringIO()),
+        execute=FakeExecute(tmp_path / "there"),
+    )
+    assert len(store.read(tmp_path / "here", "runs")) == 1
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["executed"]
 
 
 SCRIPT = """

@@ -7,8 +7,7 @@ import pytest
 from rich.console import Console
 
 from bench.experiments import arms as timing
-from bench.experiments import sweep
-from bench.processes.pool import Job
+from bench.experiments import cells, sweep
 from bench.records import store
 from tests.bench import fakes
 
@@ -51,8 +50,14 @@ def test_an_interrupted_run_is_resumed_unless_it_is_timed(tmp_path, monkeypatch,
 
     monkeypatch.setattr("bench.loop.train", train)
     (models,) = fakes.MODELS.values()
-    job = Job("label", "log", "group", config.updates, sweep.Cell(config, models))
-    sweep._train_and_store(tmp_path, job, lambda *_: None, preset="smoke", origin=fakes.PROVENANCE)
+    cell = cells.Cell(config, models)
+    trained = cells.train_cell(
+        cells.job_of("run", cell),
+        lambda *_: None,
+        checkpoint_dir=tmp_path / "unfinished",
+        origin=fakes.PROVENANCE,
+    )
+    cells.write(tmp_path, "smoke", cell, trained)
     (execution,) = given
     assert execution.checkpoint_dir == (tmp_path / "unfinished" if arm is None else None)
     row = store.read(tmp_path, "runs").iloc[0]

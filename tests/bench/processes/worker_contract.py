@@ -3,7 +3,7 @@
 import pytest
 
 from bench.errors import UserError
-from bench.processes.workers import WorkerError
+from bench.processes.worker import WorkerError
 
 
 def answers_calls_in_order(worker, wait_s):

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from bench.processes.workers import LocalWorker
+from bench.processes.local import LocalWorker
 from bench.staleness import ON_POLICY, bounded, lag, reuse
 
 from ...conftest import EOS, PAD

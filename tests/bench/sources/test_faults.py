@@ -11,7 +11,8 @@ import pytest
 from bench.assembly import local_launch
 from bench.config import Execution
 from bench.errors import UserError
-from bench.processes.workers import LocalWorker, WorkerError
+from bench.processes.local import LocalWorker
+from bench.processes.worker import WorkerError
 from bench.randomness import PromptStream
 from bench.sources import InlineSource, OverlappedSource
 from bench.sources.handoff import Handoff
@@ -64,7 +65,7 @@ class Faulty:
 
     def _launch(self, directory):
         host = partial(FaultyHost, TagEngine, directory, self._record, self._fault)
-        worker = LocalWorker(host, name="the engine")
+        worker = LocalWorker(host, name="the engine", run_directory=directory)
         self.workers.append(worker)
         return worker
 

@@ -111,12 +111,15 @@ def test_closing_removes_the_directory_and_may_be_repeated(hand):
 KILLED = """
 import os, signal, sys, torch
 from pathlib import Path
+from bench.processes.local import LocalWorker
 from bench.sources.handoff import Handoff
 from bench.types import WeightSnapshot
+from tests.bench.processes.counter import Counter
 hand = Handoff(Path(sys.argv[1]))
 hand.write(WeightSnapshot(0, {"w": torch.ones(3)}))
-if "reaper" in sys.argv:
-    os.kill(hand._held._reaper.pid, signal.SIGKILL)
+engine = LocalWorker(Counter, run_directory=hand.directory)
+if "engine too" in sys.argv:
+    os.kill(engine.pid, signal.SIGKILL)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -127,14 +130,14 @@ def kill_a_run(*arguments):
     assert subprocess.run(command, env=environment, check=False).returncode == -9
 
 
-def test_what_a_killed_run_had_is_gone_with_it(tmp_path):
+def test_the_engine_of_a_killed_learner_removes_what_the_run_had(tmp_path):
     kill_a_run(tmp_path)
     assert eventually(lambda: not any(tmp_path.iterdir()))
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next_and_a_live_run_is_spared(tmp_path, hand):
     hand.write(WeightSnapshot(0, STATE))
-    kill_a_run(tmp_path, "reaper")
+    kill_a_run(tmp_path, "engine too")
     left = set(tmp_path.glob(f"{PREFIX}*")) - {hand.directory}
     assert len(left) == 1
     (tmp_path / "of something else").mkdir()

@@ -19,7 +19,7 @@ from bench.experiments.presets import preset
 from bench.loop import train
 from bench.processes.on_ray import worker
 from bench.processes.shared_memory import PREFIX, SHARED_MEMORY
-from bench.processes.workers import WorkerError
+from bench.processes.worker import WorkerError
 from bench.sources import OverlappedSource
 from bench.sources import on_ray as engine
 from bench.sources.handoff import Handoff, HandoffError

@@ -15,7 +15,8 @@ import ray
 from bench.processes.on_ray import parcels
 from bench.processes.on_ray.parcels import Parcel
 from bench.processes.on_ray.worker import Agent, RayWorker
-from bench.processes.workers import WorkerDiedError, WorkerError
+from bench.processes.shared_memory import SHARED_MEMORY
+from bench.processes.worker import WorkerDiedError, WorkerError
 
 from ...live_processes import eventually, runs
 from .. import worker_contract
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("cluster")
 
 
 @contextmanager
-def started(directory, needs=(), **fails):
+def started(directory=None, needs=(), **fails):
     worker = RayWorker(
         partial(Watcher, fails), directory, needs=needs, name="the counter", threads=2
     )
@@ -66,7 +67,7 @@ def test_calls_that_arrive_in_another_order_are_made_in_theirs():
         await agent.close(5.0)
         return replies
 
-    agent = Agent(pickle.dumps(partial(Watcher, {"start": 3})), [], "the counter", 1)
+    agent = Agent(pickle.dumps(partial(Watcher, {"start": 3})), False, [], "the counter", 1)
     replies = asyncio.run(swapped())
     assert [(kind, pickle.loads(value)) for kind, value in replies] == [("done", 4), ("done", 14)]
 
@@ -238,4 +239,12 @@ def test_a_worker_is_told_where_its_directories_are(tmp_path):
     model.mkdir()
     (model / "weights").touch()
     with started(tmp_path, needs=[Parcel.of(model)]) as worker:
-        assert worker.submit("directories").result(WAIT_S)[1:] == [model]
+        copy, found = worker.submit("directories").result(WAIT_S)
+        assert copy.parent == SHARED_MEMORY
+        assert found == model
+
+
+def test_a_worker_needs_no_hand_off_directory(tmp_path):
+    with started(needs=[Parcel.of(tmp_path)], start=3) as worker:
+        worker.sync()
+        assert worker.submit("directories").result(WAIT_S) == [tmp_path]

@@ -1,14 +1,11 @@
-"""Objects in other processes: a handle with ``submit(method, *args) -> Future``. Imports no torch.
-
-A worker hosts one object and has one queue of calls, answered in order. It dies with its parent,
-and whoever waits for it learns of its death within about a second.
-"""
+"""Workers in new processes of this machine. Imports no torch."""
 
 from __future__ import annotations
 
 import os
 import pickle
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,61 +18,20 @@ from concurrent.futures import Future
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import IO, Any, Literal, NoReturn, Protocol
+from pathlib import Path
+from typing import IO, Any, Literal, NoReturn
 
 from bench.errors import UserError
+from bench.processes.worker import LIVENESS_S, WorkerDiedError, WorkerError
 
-LIVENESS_S = 0.5  # how often either side makes sure that the other is alive
+KILL_S = 5.0  # for the system to end a process that was sent SIGKILL
 LOG_TAIL_BYTES = 4000
 STOP = b""  # in place of a call
-UNBUFFERED = {"PYTHONUNBUFFERED": "1"}  # what it prints is in the order in which it is printed
-
-
-class WorkerError(RuntimeError):
-    """A call raised in the worker. The message is one line; ``details`` has the traceback."""
-
-    def __init__(self, message: str, details: str = "") -> None:
-        """Keep the remote traceback, or the end of the worker's output, beside the message."""
-        super().__init__(message)
-        self.details = details
-
-
-class WorkerDiedError(WorkerError):
-    """The worker's process ended before it answered."""
-
-
-class Worker(Protocol):
-    """A handle on an object in another process."""
-
-    @property
-    def ready(self) -> Future[None]:
-        """Done when the object is built; has the exception if it could not be."""
-        ...
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process runs."""
-        ...
-
-    def submit(self, method: str, *args: object) -> Future[Any]:
-        """Call a method of the object; calls are answered in order."""
-        ...
-
-    def sync(self) -> None:
-        """See to it that calls to come find the hand-off directory as it is now.
-
-        A worker that works on a directory of its own has it brought up to date, also while it is
-        busy with a call. Does not wait for that.
-        """
-        ...
-
-    def close(self, grace_s: float = 5.0) -> None:
-        """End the process: after ``grace_s`` at the latest, by force. May be called twice."""
-        ...
+UNBUFFERED = {"PYTHONUNBUFFERED": "1"}  # output is in the file in the order of the prints
 
 
 class LocalWorker:
-    """A worker in a new process of this machine.
+    """A worker in a new process; see ``bench.processes.worker.Worker``.
 
     Example:
         >>> worker = LocalWorker(partial(Counter, start=3), threads=1)
@@ -91,14 +47,16 @@ class LocalWorker:
         name: str = "worker",
         threads: int = 1,
         cores: Collection[int] | None = None,
+        run_directory: Path | None = None,
     ) -> None:
-        """Start the process and return at once; ``ready`` tells when it takes calls.
+        """Start the process and return at once.
 
         Args:
             factory: picklable; called once in the worker, builds the object.
             name: for messages.
             threads: compute threads.
             cores: the cores it may run on, where the system lets one choose; None: as the parent.
+            run_directory: a directory of the parent, which the worker removes if the parent dies.
         """
         self.ready: Future[None] = Future()
         self.ready.set_running_or_notify_cancel()
@@ -109,11 +67,10 @@ class LocalWorker:
         self._waiting: deque[Future[Any]] = deque([self.ready])
         self._calls: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._connection, theirs = Pipe()
-        # No name on disk: the worker's output is there to be read back should it die.
+        # No name on disk: it is only read if the worker dies.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
-        where = sorted(cores) if cores is not None else None
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _bootstrap(theirs.fileno(), where)],
+            [sys.executable, "-c", _program(theirs.fileno(), cores, run_directory)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -124,7 +81,8 @@ class LocalWorker:
         theirs.close()  # so that the worker's death is seen as the end of the pipe
         self._calls.put(pickle.dumps(factory))
         self._threads = [
-            threading.Thread(target=loop, daemon=True) for loop in (self._send, self._receive)
+            threading.Thread(target=loop, daemon=True)
+            for loop in (self._send_calls, self._receive_answers)
         ]
         for thread in self._threads:
             thread.start()
@@ -140,13 +98,9 @@ class LocalWorker:
         return self._process.poll() is None
 
     def submit(self, method: str, *args: object) -> Future[Any]:
-        """Call a method of the object; calls are answered in order.
-
-        The future has a ``WorkerError`` if the method raised, a ``UserError`` if it raised one,
-        and a ``WorkerDiedError`` if the process ended before it answered.
-        """
+        """Call a method of the object; see ``Worker.submit``."""
         future: Future[Any] = Future()
-        future.set_running_or_notify_cancel()  # cannot be taken back
+        future.set_running_or_notify_cancel()  # cannot be cancelled
         call = pickle.dumps((method, args))
         with self._lock:
             if self._death is None:
@@ -157,44 +111,39 @@ class LocalWorker:
         return future
 
     def sync(self) -> None:
-        """Do nothing: the directory is the same."""
+        """Do nothing: worker and parent share the directory."""
 
     def close(self, grace_s: float = 5.0) -> None:
-        """End the process: after ``grace_s`` at the latest, by force. May be called twice."""
+        """End the process, by force if it is not done after ``grace_s``. May be called twice."""
         if grace_s > 0:
             self._calls.put(STOP)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(grace_s)
         self._kill()
         for thread in self._threads:
-            thread.join()
+            thread.join(KILL_S)
         self._connection.close()
 
-    def _send(self) -> None:
-        """Write calls to the pipe, away from the caller: a busy worker reads late."""
+    def _send_calls(self) -> None:
+        """Write calls to the pipe; in a thread, since a busy worker reads late."""
         while (call := self._calls.get()) is not None:
-            with suppress(OSError):  # it died meanwhile: seen by ``_receive``
+            with suppress(OSError):  # it died: ``_receive_answers`` sees it
                 self._connection.send_bytes(call)
 
-    def _receive(self) -> None:
+    def _receive_answers(self) -> None:
         """Settle futures, in order, until the process ends."""
         with suppress(EOFError, OSError):
             while True:
                 if self._connection.poll(LIVENESS_S):
-                    reply = self._connection.recv_bytes()
-                    _settle(self._waiting.popleft(), reply)
+                    answer = self._connection.recv_bytes()
+                    _settle(self._waiting.popleft(), answer)
                 elif not self.alive:  # its children may hold the pipe open
                     break
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(LIVENESS_S)  # it may be about to exit by itself
         self._kill()
         output = _tail(self._log)
-        code = self._process.returncode
-        if code < 0:
-            death = f"{self._name} was killed by {signal.Signals(-code).name}"
-        else:
-            last_line = output.rpartition("\n")[2] or "it printed nothing"
-            death = f"{self._name} exited with status {code}: {last_line}"
+        death = f"{self._name} {_ending(self._process.returncode, output)}"
         with self._lock:
             self._output, self._death = output, death
         for future in self._waiting:
@@ -206,16 +155,28 @@ class LocalWorker:
         """Kill the process and the children it started, and wait for it."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(KILL_S)
 
 
-def serve(descriptor: int, cores: list[int] | None) -> None:
-    """Host the object that the parent sends a factory of; runs in the worker's process."""
+def run_worker_process(
+    descriptor: int, parent: int, cores: list[int] | None, run_directory: str | None
+) -> None:
+    """Build the object and answer calls until told to stop: the main program of a worker.
+
+    Args:
+        descriptor: of the worker's end of the pipe.
+        parent: its process id.
+        cores: see ``LocalWorker``.
+        run_directory: see ``LocalWorker``.
+    """
     if cores is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)  # before any library starts threads
     connection = Connection(descriptor)
     calls: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_read_calls, args=(connection, calls), daemon=True).start()
+    threading.Thread(
+        target=_receive_calls, args=(connection, calls, parent, run_directory), daemon=True
+    ).start()
     try:
         hosted = pickle.loads(calls.get())()
     except Exception as error:  # the boundary of the process: reported, then it ends
@@ -225,34 +186,46 @@ def serve(descriptor: int, cores: list[int] | None) -> None:
     while (call := calls.get()) != STOP:
         try:
             method, args = pickle.loads(call)
-            reply = pickle.dumps(("done", getattr(hosted, method)(*args)), protocol=5)
+            answer = pickle.dumps(("done", getattr(hosted, method)(*args)), protocol=5)
         except Exception as error:  # the boundary of a call: reported, the next call goes on
-            reply = _failure(error)
-        connection.send_bytes(reply)
+            answer = _failure(error)
+        connection.send_bytes(answer)
     if hasattr(hosted, "close"):
         hosted.close()
     sys.stdout.flush()
     os._exit(0)  # the usual way out takes vLLM's libraries seconds
 
 
-def _read_calls(connection: Connection, calls: queue.SimpleQueue[bytes]) -> NoReturn:
-    """Queue what the parent sends; when there is no parent any more, end the whole group."""
-    parent = os.getppid()
+def _receive_calls(
+    connection: Connection,
+    calls: queue.SimpleQueue[bytes],
+    parent: int,
+    run_directory: str | None,
+) -> NoReturn:
+    """Queue the parent's calls; when the parent is dead, clean up and end the process group."""
     with suppress(EOFError, OSError):
         while True:
             if connection.poll(LIVENESS_S):
                 calls.put(connection.recv_bytes())
             elif os.getppid() != parent:
                 break
+    if run_directory is not None:
+        shutil.rmtree(run_directory, ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 
-def _bootstrap(descriptor: int, cores: list[int] | None) -> str:
-    """Return the program of a worker: not the parent's main module, which may be slow to import."""
+def _program(descriptor: int, cores: Collection[int] | None, run_directory: Path | None) -> str:
+    """Return the source of a worker's program, which leaves the parent's main module alone."""
+    arguments = (
+        descriptor,
+        os.getpid(),
+        sorted(cores) if cores is not None else None,
+        str(run_directory) if run_directory is not None else None,
+    )
     return (
         f"import sys; sys.path[:] = {sys.path!r}; "
-        f"from bench.processes.workers import serve; serve({descriptor}, {cores})"
+        f"from bench.processes.local import run_worker_process; run_worker_process(*{arguments})"
     )
 
 
@@ -269,6 +242,14 @@ def _tail(log: IO[bytes]) -> str:
     return os.pread(log.fileno(), LOG_TAIL_BYTES, start).decode(errors="replace").strip()
 
 
+def _ending(code: int | None, output: str) -> str:
+    if code is None:
+        return f"was sent SIGKILL and does not end within {KILL_S:g} s"
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"exited with status {code}: {output.rpartition(chr(10))[2] or 'it printed nothing'}"
+
+
 def _failure(error: Exception) -> bytes:
     kind: Literal["refused", "raised"] = "refused" if isinstance(error, UserError) else "raised"
     first_line = str(error).partition("\n")[0]
@@ -276,9 +257,9 @@ def _failure(error: Exception) -> bytes:
     return pickle.dumps((kind, (message, traceback.format_exc())))
 
 
-def _settle(future: Future[Any], reply: bytes) -> None:
+def _settle(future: Future[Any], answer: bytes) -> None:
     try:
-        kind, value = pickle.loads(reply)
+        kind, value = pickle.loads(answer)
     except Exception as error:  # the answer's class is not importable here, for one
         future.set_exception(WorkerError(f"unreadable answer: {error}", traceback.format_exc()))
         return

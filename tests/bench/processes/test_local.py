@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 
-from bench.processes.workers import LocalWorker, WorkerDiedError, WorkerError
+from bench.processes.local import LocalWorker
+from bench.processes.worker import WorkerDiedError, WorkerError
 
 from ..live_processes import eventually, runs
 from . import worker_contract
@@ -97,7 +98,7 @@ def test_closing_lets_calls_finish():
 
 PARENT = """
 import time
-from bench.processes.workers import LocalWorker
+from bench.processes.local import LocalWorker
 from tests.bench.processes.counter import Counter
 worker = LocalWorker(Counter)
 print(worker.pid, worker.submit("child").result(60), flush=True)

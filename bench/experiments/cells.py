@@ -1,0 +1,116 @@
+"""The runs of a sweep as jobs: what a worker does, and how the result is stored.
+
+Imports no torch; the workers do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.config import Execution, RunConfig
+from bench.experiments import arms
+from bench.processes.pool import Job, OnProgress
+from bench.records import provenance, store
+
+if TYPE_CHECKING:
+    from bench.types import RunResult, StageModels
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The payload of a run's job."""
+
+    config: RunConfig
+    models: StageModels
+    execution: Execution | None = None  # None: as ``arms.execution`` says
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The result of a run's job: what ``store.write_run`` needs of it."""
+
+    result: RunResult
+    source: str
+    provenance: Mapping[str, Any]
+
+
+def job_of(run_id: str, cell: Cell) -> Job:
+    """Return the job that does a run."""
+    config, timed = cell.config, arms.timed_arm(cell.config)
+    per_round = "per_round " if config.lr_schedule == "per_round" else ""
+    return Job(
+        label=f"{config.stage.model} {config.algorithm.name} {config.schedule} {per_round}"
+        f"{timed + ' ' if timed else ''}seed {config.seed}",
+        log_name=run_id,
+        updates=config.updates,
+        payload=cell,
+    )
+
+
+def train_cell(
+    job: Job,
+    on_progress: OnProgress,
+    *copies: Path,
+    directories: Sequence[Path] = (),
+    checkpoint_dir: Path | None = None,
+    origin: Mapping[str, Any] | None = None,
+) -> Trained:
+    """Do a run, in a worker.
+
+    Args:
+        job: of a ``Cell``.
+        on_progress: called after every update.
+        copies: of ``directories``, where the worker is on another machine.
+        directories: those that runs start from.
+        checkpoint_dir: where an interrupted run is resumed from; None: none is.
+        origin: code and host, for the run's provenance; None: those of this process.
+    """
+    import torch
+
+    from bench.loop import train
+
+    torch.set_num_threads(1)
+    cell: Cell = job.payload
+    config, models = cell.config, cell.models
+    if copies:
+        copy_of = dict(zip(directories, copies, strict=True))
+        models = replace(
+            models, sft_dir=copy_of[models.sft_dir], reward_dir=copy_of[models.reward_dir]
+        )
+    execution = cell.execution or arms.execution(config)
+    if arms.timed_arm(config) is None and execution.checkpoint_dir is None:
+        # a timed run is one piece
+        execution = replace(execution, checkpoint_dir=checkpoint_dir)
+    started = provenance.now_utc()
+    result = train(config, models, lambda at: on_progress(at.step, at.win_rate), execution)
+    return Trained(
+        result,
+        source=execution.source,
+        provenance={
+            **(origin or provenance.code_and_host()),
+            "started_utc": started,
+            "threads": execution.learner_threads or torch.get_num_threads(),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        },
+    )
+
+
+def write(results_dir: Path, preset: str, cell: Cell, trained: Trained) -> None:
+    """Write a run's tables.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    store.write_run(
+        results_dir,
+        cell.config,
+        trained.result,
+        preset=preset,
+        weights_digest=cell.models.digest,
+        timed=arms.timed_arm(cell.config),
+        source=trained.source,
+        provenance=trained.provenance,
+    )
