@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import queue
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -26,6 +27,7 @@ from bench.processes.worker import Worker, WorkerDiedError, WorkerError
 
 ATTEMPTS = 2  # a job whose worker dies is tried once more
 REPORT_TIMEOUT_S = 3600.0
+EXIT_S = 3.0  # for an idle worker to end by itself
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,14 @@ class JobHost:
         if isinstance(message, BaseException):
             raise message
         return message
+
+    def close(self) -> None:
+        """End the process as a program ends, so that libraries remove their temporary files.
+
+        Raises:
+            SystemExit: always.
+        """
+        sys.exit()
 
     def _run(self, job: Job) -> None:
         def on_progress(updates: int, win_rate: float) -> None:
@@ -214,11 +224,12 @@ class _Pool:
         return Event(index=one.index, **message)
 
     def stop_idle(self) -> None:
-        _kill(self._idle)
+        _close(self._idle, EXIT_S)
         self._idle.clear()
 
     def stop(self) -> None:
-        _kill([*self._idle, *(one.worker for one in self._running.values())])
+        _close([one.worker for one in self._running.values()], 0.0)
+        self.stop_idle()
 
     def _expect(self, reply: Future[Message], worker: Worker, index: int) -> None:
         deadline = time.monotonic() + self._report_timeout_s
@@ -226,7 +237,7 @@ class _Pool:
 
     def _death(self, one: _Running, error: WorkerError) -> Event:
         """Return what the death of a worker means for its job."""
-        _kill([one.worker])
+        _close([one.worker], 0.0)
         at_start = one.worker.ready.exception() if one.worker.ready.done() else None
         if isinstance(at_start, WorkerError):  # it says more than the end of the process
             error = at_start
@@ -260,9 +271,9 @@ class _Pool:
         return f" ({path})"
 
 
-def _kill(workers: Sequence[Worker]) -> None:
-    """Kill workers at the same time, so that one that does not answer delays no other."""
+def _close(workers: Sequence[Worker], grace_s: float) -> None:
+    """Close workers at the same time, so that one that does not answer delays no other."""
     if workers:
         with ThreadPoolExecutor(len(workers)) as threads:
             for worker in workers:
-                threads.submit(worker.close, 0.0)
+                threads.submit(worker.close, grace_s)

@@ -1,9 +1,11 @@
 """Jobs for the workers of a pool, quick to import."""
 
+import atexit
 import errno
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -47,5 +49,9 @@ def execute(job: Job, on_progress, *directories: Path) -> object:
         case "settings":
             names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM")
             return [os.environ[name] for name in names]
+        case "leave":
+            directory = tempfile.mkdtemp()
+            atexit.register(os.rmdir, directory)
+            return directory
     on_progress(2, 0.5)
     return os.getpid(), directories

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,11 @@ def test_a_worker_takes_job_after_job_and_no_more_are_started_than_allowed(tmp_p
 def test_workers_have_one_compute_thread(tmp_path, launch):
     *_, finished = run(tmp_path, launch, "settings")
     assert finished.result == ["1", "1", "false"]
+
+
+def test_a_worker_that_is_done_cleans_up_as_a_program_does(tmp_path, launch):
+    *_, finished = run(tmp_path, launch, "leave")
+    assert not Path(finished.result).exists()
 
 
 @pytest.mark.parametrize("workers", [0, -1])

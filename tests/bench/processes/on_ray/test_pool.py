@@ -139,6 +139,19 @@ def test_closing_ends_what_runs_and_starts_nothing_more(tmp_path, models):
     assert begun(tmp_path) == pids
 
 
+def test_an_agent_that_is_stopped_does_not_delay_closing(tmp_path, models):
+    _, events = start(tmp_path, models, "hangs")
+    with closing(events):
+        for _ in RUN:
+            next(events)
+        agent = parent(begun(tmp_path)[0])
+        os.kill(agent, signal.SIGSTOP)
+        start_s = time.monotonic()
+    assert time.monotonic() - start_s < 10
+    os.kill(agent, signal.SIGCONT)
+    assert eventually(lambda: not any(map(process_runs, [agent, *begun(tmp_path)])), within_s=30)
+
+
 def begun(tmp_path):
     """Return the processes that began a job, in that order."""
     paths = (tmp_path / "executed").iterdir()
