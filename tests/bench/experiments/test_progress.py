@@ -83,6 +83,7 @@ def test_a_retried_job_says_why_and_begins_anew():
     assert replay.at(9.0, "retried", 0, error="it was killed; trying once more") == (
         "a: it was killed; trying once more\n"
     )
+    assert replay.display._progress.tasks[0].completed == 0
     replay.at(10.0, "started", 0)
     replay.at(12.0, "progress", 0, 1)
     replay.at(21.0, "progress", 0, 10)
