@@ -75,7 +75,7 @@ class Display:
         self._progress.stop()
 
     def add(self, event: Event) -> None:
-        """Take note of an event and show it."""
+        """Record an event and show it."""
         index, job = event.index, self._jobs[event.index]
         match event.kind:
             case "started":

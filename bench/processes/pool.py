@@ -55,7 +55,6 @@ class Event:
 OnProgress = Callable[[int, float], None]  # updates done, latest win rate
 Execute = Callable[..., Any]  # job, OnProgress, the worker's directories -> the job's result
 Message = dict[str, Any]  # the fields of an Event, except its index
-Launch = Callable[["Callable[..., JobHost]"], Worker]  # starts a worker that hosts a JobHost
 
 
 class JobHost:
@@ -107,6 +106,9 @@ class JobHost:
             self._messages.put({"kind": "finished", "updates": job.updates, "result": result})
 
 
+Launch = Callable[[Callable[..., JobHost]], Worker]  # starts a worker that hosts what it is given
+
+
 def launch_locally(host: Callable[[], JobHost]) -> LocalWorker:
     """Start a worker on this machine."""
     return LocalWorker(host, name="its process", threads=1)
@@ -131,9 +133,9 @@ def run_jobs(
         jobs: started in this order.
         execute: picklable; called in a worker, see ``JobHost``. Its result must be picklable.
         workers: at a time.
-        log_dir: gets the traceback of every failed job.
+        log_dir: gets the traceback, or the last output, of every failed job.
         launch: starts a worker around what its argument builds.
-        report_timeout_s: a worker from which nothing comes for so long is killed.
+        report_timeout_s: a worker that sends no message for so long is killed.
 
     Raises:
         UserError: ``workers`` is less than 1.

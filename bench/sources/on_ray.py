@@ -23,7 +23,7 @@ def ray_launch(
 
     Args:
         build: picklable; builds the engine around a checkpoint.
-        model_dir: the checkpoint; taken along where the engine's machine does not have it.
+        model_dir: the checkpoint; copied to the engine's machine if it is not there.
         execution: address, threads, CPUs and GPUs.
 
     Raises:
@@ -49,12 +49,12 @@ def ray_launch(
 
 
 class RemoteHost(EngineHost):
-    """Tells its times by the learner's clock."""
+    """An ``EngineHost`` that reports times on the learner's clock."""
 
     def __init__(
         self, engine_factory: Callable[[], Engine], directory: Path, epoch_s: float
     ) -> None:
-        """Build the engine; ``epoch_s`` is when the learner's clock was at 0."""
+        """Build the engine; ``epoch_s`` is the learner's ``_epoch_s``."""
         super().__init__(engine_factory, directory)
         self._ahead_s = _epoch_s() - epoch_s
 
@@ -75,5 +75,5 @@ def _host(
 
 
 def _epoch_s() -> float:
-    """Return when this machine's monotonic clock was at 0, by the time that machines agree on."""
+    """Return the Unix time, in seconds, at which this machine's ``perf_counter`` was 0."""
     return time.time() - time.perf_counter()

@@ -136,13 +136,13 @@ def _found_here() -> str | None:
     address = file.read_text().strip()
     try:
         _reach(address)
-    except UserError:  # it is no more
+    except UserError:  # it has ended
         return None
     return address
 
 
 def _make_sure_it_answers(address: str, has_token: bool) -> None:
-    """Ask in a process that can be ended: Ray itself waits minutes for what is no cluster."""
+    """Ask in a process that can be killed: Ray itself waits minutes for what is no cluster."""
     _reach(address)
     with suppress(subprocess.TimeoutExpired):
         asked = subprocess.run(
