@@ -1,18 +1,19 @@
 """Algorithms by name. Adding one means adding one file to this folder.
 
-The file holds a frozen dataclass, a subclass of ``base.Algorithm`` with a ``name``. A variant that
-differs in its defaults is a subclass with a name of its own.
+The file holds a frozen dataclass with a ``name``, a subclass of ``base.Algorithm`` or, where the
+loss has a ratio, of ``ratio.RatioAlgorithm``. A variant that differs in its defaults is a subclass
+with a name of its own. Nothing here imports torch until it computes.
 """
 
 from __future__ import annotations
 
 import pkgutil
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
-from bench.algorithms.base import Algorithm
+from bench.algorithms import corrections
+from bench.algorithms.base import Algorithm, construct
 from bench.errors import UserError
 
 
@@ -42,16 +43,12 @@ ALGORITHMS = _registry()
 def build(name: str, params: Mapping[str, Any] | None = None) -> Algorithm:
     """Return the algorithm ``name``, with ``params`` in place of its default hyper-parameters.
 
+    A correction may be given as the plain JSON of its ``identity``.
+
     Raises:
         UserError: unknown name or hyper-parameter, or a value out of range; says what is allowed.
     """
-    params = params or {}
-    if name not in ALGORITHMS:
-        raise UserError(f"algorithm {name!r}: allowed are {', '.join(ALGORITHMS)}")
-    cls = ALGORITHMS[name]
-    allowed = [field.name for field in fields(cls)]
-    if unknown := sorted(set(params) - set(allowed)):
-        raise UserError(
-            f"algorithm {name}: no parameter {', '.join(unknown)}; allowed are {', '.join(allowed)}"
-        )
-    return cls(**params)
+    params = dict(params or {})
+    if isinstance(correction := params.get("correction"), Mapping):
+        params["correction"] = corrections.build(correction)
+    return construct("algorithm", ALGORITHMS, name, params)

@@ -8,10 +8,10 @@ Imports no torch at run time, so that a configuration can be read without it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from math import isfinite
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 from bench.errors import UserError
 from bench.types import ScoredRollouts
@@ -19,21 +19,45 @@ from bench.types import ScoredRollouts
 if TYPE_CHECKING:
     from torch import Tensor
 
-OldLogprobs = Literal["behaviour", "proximal"]
+Named = TypeVar("Named")  # a dataclass that is known by name
+OldLogprobs = Literal["behaviour", "proximal", "decoupled"]
+Level = Literal["token", "sequence"]  # what a term of a loss, or a weight, belongs to
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """All that is known of a batch before its first optimiser step. Shapes as in ``bench.types``.
 
-    ``old_logprobs`` are those the algorithm asked for: the engine's at sampling (``behaviour``) or
-    the learner's at the start of the step (``proximal``). ``values`` [R, T] are the value model's
-    at the start of the step: ``values[:, t]`` is the value of the state *before* token t.
+    ``proximal_logprobs`` are the learner's at the start of the step; None where the algorithm's
+    old log-probs are the behaviour policy's. ``values`` are the value model's at the start of the
+    step: ``values[:, t]`` is the value of the state *before* token t.
     """
 
     scored: ScoredRollouts
-    old_logprobs: Tensor  # [R, T]
+    proximal_logprobs: Tensor | None  # [R, T]
     values: Tensor | None  # [R, T]
+
+    @property
+    def mask(self) -> Tensor:
+        """Which tokens are completion, up to and including EOS: [R, T] bool."""
+        return self.scored.rollouts.completion_mask
+
+    @property
+    def behaviour_logprobs(self) -> Tensor:
+        """The engine's log-probs at sampling: [R, T]."""
+        return self.scored.rollouts.logprobs
+
+    @property
+    def old_logprobs(self) -> Tensor:
+        """The denominator of the loss's ratio: [R, T]. Proximal where there are any."""
+        proximal = self.proximal_logprobs
+        return self.behaviour_logprobs if proximal is None else proximal
+
+    @property
+    def ref_logprobs(self) -> Tensor:
+        """The SFT model's log-probs [R, T], of an algorithm that needs them."""
+        assert self.scored.ref_logprobs is not None
+        return self.scored.ref_logprobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +73,14 @@ class Minibatch:
     mask: Tensor  # [M, T] bool
     old_logprobs: Tensor  # [M, T]
     targets: Mapping[str, Tensor]  # named by the algorithm: advantages, returns, ref_logprobs, ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What the trained models say of the rows of a minibatch, with gradient."""
+
+    logprobs: Tensor  # [M, T], under the policy
+    values: Tensor | None = None  # [M, T], where there is a value model
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +148,66 @@ def one_of(default: str, *others: str) -> Any:
     return field(default=default, metadata={"check": check})
 
 
+def construct(
+    kind: str, classes: Mapping[str, type[Named]], name: Any, params: Mapping[str, Any]
+) -> Named:
+    """Return the dataclass of this name, with ``params`` in place of its defaults.
+
+    Args:
+        kind: what it is, for the message.
+        classes: by name.
+        name: one of them.
+        params: some of its fields.
+
+    Raises:
+        UserError: unknown name or parameter, or a value out of range; says what is allowed.
+    """
+    if name not in classes:
+        raise UserError(f"{kind} {name!r}: allowed are {', '.join(classes)}")
+    allowed = [one.name for one in fields(cast("Any", classes[name]))]
+    if unknown := sorted(set(params) - set(allowed)):
+        raise UserError(
+            f"{kind} {name}: no parameter {', '.join(unknown)}; allowed are {', '.join(allowed)}"
+        )
+    return classes[name](**params)
+
+
+def check_fields(owner: str, params: Any) -> None:
+    """Refuse a dataclass whose fields do not pass their own checks.
+
+    Args:
+        owner: whose parameters they are, for the message.
+        params: the dataclass.
+
+    Raises:
+        UserError: says which, and what is allowed.
+    """
+    for one in fields(params):
+        check = one.metadata.get("check")
+        value = getattr(params, one.name)
+        if check is not None and (allowed := check(value)) is not None:
+            raise UserError(f"{owner}: {one.name} = {value!r}: must be {allowed}")
+
+
+def differences(params: Any, *, always: str | None = None) -> dict[str, Any]:
+    """Return as plain JSON the fields of a dataclass that differ from their defaults.
+
+    Args:
+        params: the dataclass.
+        always: a field to return even at its default.
+    """
+    values = asdict(params)
+    return {
+        one.name: values[one.name]
+        for one in fields(params)
+        if one.name == always or getattr(params, one.name) != _default(one)
+    }
+
+
 @dataclass(frozen=True, kw_only=True)
 class Algorithm(ABC):
-    """An algorithm and its hyper-parameters; see ``rloo.py`` for a short full example.
+    """An algorithm and its hyper-parameters; see ``copg.py`` for a short full example,
+    and ``ratio.py`` for those whose loss has a ratio.
 
     Attributes:
         name: what it is called in configurations, tables and files.
@@ -145,11 +234,7 @@ class Algorithm(ABC):
         Raises:
             UserError: says which, and what is allowed.
         """
-        for one in fields(self):
-            check: Callable[[Any], str | None] | None = one.metadata.get("check")
-            value = getattr(self, one.name)
-            if check is not None and (allowed := check(value)) is not None:
-                raise UserError(f"algorithm {self.name}: {one.name} = {value!r}: must be {allowed}")
+        check_fields(f"algorithm {self.name}", self)
 
     def identity(self) -> dict[str, Any]:
         """Return the hyper-parameters that are part of a run's identity, as plain JSON.
@@ -158,20 +243,15 @@ class Algorithm(ABC):
         hyper-parameter added later, at a default that changes nothing, leaves identities as they
         are.
         """
-        values = asdict(self)
-        return {
-            one.name: values[one.name]
-            for one in fields(self)
-            if one.name == self.grid.coefficient or getattr(self, one.name) != _default(one)
-        }
+        return differences(self, always=self.grid.coefficient)
 
     @abstractmethod
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Choose rows and compute targets, without gradient."""
 
     @abstractmethod
-    def loss(self, new_logprobs: Tensor, values: Tensor | None, batch: Minibatch) -> LossOutput:
-        """Return the loss of the prepared rows. ``new_logprobs`` and ``values`` are [M, T]."""
+    def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
+        """Return the loss of the prepared rows."""
 
 
 def _default(one: Any) -> Any:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
-from bench.algorithms.base import Algorithm, Inputs, LossOutput, Minibatch
+from bench.algorithms.base import Algorithm, Inputs, LossOutput, Minibatch, Outputs
 from bench.algorithms.functional import as_metrics, best_and_worst, sequence_sum
 
 
@@ -32,19 +30,18 @@ class BestOfK(Algorithm):
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return the B best rows with their gain in reward [B]."""
         rewards = inputs.scored.rewards
-        best, _ = best_and_worst(rewards, self.completions_per_prompt)
+        best, _ = best_and_worst(rewards, self.completions_per_prompt).chunk(2)
         means = rewards.view(-1, self.completions_per_prompt).mean(1)
         return Minibatch(
             rows=best,
-            mask=inputs.scored.rollouts.completion_mask[best],
+            mask=inputs.mask[best],
             old_logprobs=inputs.old_logprobs[best],
             targets={"reward_gain": rewards[best] - means},
         )
 
-    def loss(self, new_logprobs: Tensor, values: Tensor | None, batch: Minibatch) -> LossOutput:
-        """Return the mean over prompts. ``new_logprobs`` is [B, T]."""
-        del values
-        logprob = sequence_sum(new_logprobs, batch.mask).mean()
+    def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
+        """Return the mean over prompts, of B rows."""
+        logprob = sequence_sum(outputs.logprobs, batch.mask).mean()
         metrics = as_metrics(
             logprob_mean=logprob, reward_gain_mean=batch.targets["reward_gain"].mean()
         )

@@ -5,25 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from bench.algorithms.base import (
-    Algorithm,
     Inputs,
+    Level,
     LossOutput,
     Minibatch,
-    OldLogprobs,
+    Outputs,
     SearchGrid,
-    non_negative,
-    one_of,
     positive,
 )
-from bench.algorithms.functional import as_metrics, group_normalised, sequence_sum, token_mean
+from bench.algorithms.functional import group_normalised, token_mean
+from bench.algorithms.ratio import RatioAlgorithm
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cispo(Algorithm):
+class Cispo(RatioAlgorithm):
     """Clipped importance-sampling policy optimisation. Not in the paper.
 
     With A_i normalised within the prompt's K completions and sg the stopped gradient::
@@ -43,38 +39,27 @@ class Cispo(Algorithm):
 
     name: ClassVar[str] = "cispo"
     grid: ClassVar[SearchGrid] = SearchGrid("kl_coef", (0.02, 0.05, 0.1))
+    level: ClassVar[Level] = "token"
 
-    old_logprobs: OldLogprobs = one_of("behaviour", "proximal")  # type: ignore[misc]
-    kl_coef: float = non_negative(0.05)
     ratio_max: float = positive(5.0)
 
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return all rows with their advantages [R]."""
-        rollouts, ref_logprobs = inputs.scored.rollouts, inputs.scored.ref_logprobs
-        assert ref_logprobs is not None
-        kl_ref = sequence_sum(inputs.old_logprobs - ref_logprobs, rollouts.completion_mask)
-        rewards = inputs.scored.rewards - self.kl_coef * kl_ref
-        return Minibatch(
-            rows=torch.arange(len(rewards), device=rewards.device),
-            mask=rollouts.completion_mask,
-            old_logprobs=inputs.old_logprobs,
-            targets={
-                "advantages": group_normalised(rewards, self.completions_per_prompt),
-                "kl_ref": kl_ref,
-            },
-        )
+        rewards, kl_ref = self.penalised_rewards(inputs)
+        advantages = group_normalised(rewards, self.completions_per_prompt)
+        return self.minibatch(inputs, advantages=advantages, kl_ref=kl_ref)
 
-    def loss(self, new_logprobs: Tensor, values: Tensor | None, batch: Minibatch) -> LossOutput:
-        """Return the mean over tokens. ``new_logprobs`` is [R, T]."""
-        del values
+    def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
+        """Return the mean over tokens, of R rows."""
         mask, advantages = batch.mask, batch.targets["advantages"]
-        log_ratio = (new_logprobs - batch.old_logprobs).masked_fill(~mask, 0)
+        log_ratio = (outputs.logprobs - batch.old_logprobs).masked_fill(~mask, 0)
         ratio = log_ratio.exp().detach()
         weights = ratio.clamp(max=self.ratio_max) * advantages[:, None]
-        metrics = as_metrics(
-            ratio_mean=token_mean(ratio, mask),
-            clip_fraction=token_mean((ratio > self.ratio_max).double(), mask),
-            advantage_std=advantages.std(correction=0),
-            kl_ref_mean=batch.targets["kl_ref"].mean(),
+        per_token = -weights * outputs.logprobs
+        return self.output(
+            token_mean(self.corrected(per_token, batch), mask),
+            batch,
+            ratio=ratio,
+            is_clipped=ratio > self.ratio_max,
+            kl_ref=batch.targets["kl_ref"],
         )
-        return LossOutput(token_mean(-weights * new_logprobs, mask), metrics)

@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
-from bench.algorithms.base import Algorithm, Inputs, LossOutput, Minibatch, SearchGrid, positive
-from bench.algorithms.functional import as_metrics, leave_one_out, sequence_sum
+from bench.algorithms.base import (
+    Algorithm,
+    Inputs,
+    LossOutput,
+    Minibatch,
+    Outputs,
+    SearchGrid,
+    positive,
+)
+from bench.algorithms.functional import all_rows, as_metrics, leave_one_out, sequence_sum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,23 +47,12 @@ class Copg(Algorithm):
 
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return all rows with their scores and summed reference log-probs [R]."""
-        rollouts, ref_logprobs = inputs.scored.rollouts, inputs.scored.ref_logprobs
-        assert ref_logprobs is not None
-        scores = inputs.scored.rewards
-        return Minibatch(
-            rows=torch.arange(len(scores), device=scores.device),
-            mask=rollouts.completion_mask,
-            old_logprobs=inputs.old_logprobs,
-            targets={
-                "scores": scores,
-                "ref_logprobs": sequence_sum(ref_logprobs, rollouts.completion_mask),
-            },
-        )
+        ref_logprobs = sequence_sum(inputs.ref_logprobs, inputs.mask)
+        return all_rows(inputs, scores=inputs.scored.rewards, ref_logprobs=ref_logprobs)
 
-    def loss(self, new_logprobs: Tensor, values: Tensor | None, batch: Minibatch) -> LossOutput:
-        """Return the mean over prompts. ``new_logprobs`` is [R, T]."""
-        del values
-        kl_ref = sequence_sum(new_logprobs, batch.mask) - batch.targets["ref_logprobs"]
+    def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
+        """Return the mean over prompts, of R rows."""
+        kl_ref = sequence_sum(outputs.logprobs, batch.mask) - batch.targets["ref_logprobs"]
         rewards = batch.targets["scores"] - self.beta * kl_ref
         variance = rewards.view(-1, self.completions_per_prompt).var(1, correction=1)
         metrics = as_metrics(

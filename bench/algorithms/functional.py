@@ -2,12 +2,25 @@
 
 Shapes: B prompts, K completions per prompt, R = B * K prompt-major rows, M trained rows, T tokens.
 Padding is replaced by 0, not multiplied by 0, so it has no gradient whatever it holds.
+Torch is imported where it is called, so that a configuration can be read without it.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+from bench.algorithms.base import Inputs, Minibatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def all_rows(inputs: Inputs, **targets: Tensor) -> Minibatch:
+    """Return a minibatch of the whole batch with these targets."""
+    import torch
+
+    rows = torch.arange(len(inputs.mask), device=inputs.mask.device)
+    return Minibatch(rows, inputs.mask, inputs.old_logprobs, targets)
 
 
 def sequence_sum(x: Tensor, mask: Tensor) -> Tensor:
@@ -23,6 +36,20 @@ def sequence_mean(x: Tensor, mask: Tensor) -> Tensor:
 def token_mean(x: Tensor, mask: Tensor) -> Tensor:
     """Return the mean over all completion tokens of all rows: [M, T] -> []."""
     return x.masked_fill(~mask, 0).sum() / mask.sum()
+
+
+def last_token(mask: Tensor) -> Tensor:
+    """Return which token is the last of its row's completion: [M, T] bool -> [M, T] bool."""
+    import torch
+
+    return mask & ~torch.nn.functional.pad(mask[:, 1:], (0, 1))
+
+
+def whitened(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (x - mean) / std over all completion tokens, 0 at padding, and the std: [M, T], []."""
+    mean = token_mean(x, mask)
+    variance = token_mean((x - mean).square(), mask)
+    return ((x - mean) * (variance + 1e-8).rsqrt()).masked_fill(~mask, 0), variance.sqrt()
 
 
 def leave_one_out(rewards: Tensor, completions_per_prompt: int) -> Tensor:
@@ -48,17 +75,19 @@ def group_normalised(rewards: Tensor, completions_per_prompt: int) -> Tensor:
     return (centred / (groups.std(1, keepdim=True) + 1e-4)).view(-1)
 
 
-def best_and_worst(rewards: Tensor, completions_per_prompt: int) -> tuple[Tensor, Tensor]:
-    """Return the rows of each prompt's best and worst completion: [R] -> [B], [B].
+def best_and_worst(rewards: Tensor, completions_per_prompt: int) -> Tensor:
+    """Return the rows of all prompts' best, then of all prompts' worst completion: [R] -> [2B].
 
     Of equal rewards the first is taken; if all K are equal, completion 0 is called the best and
     completion 1 the worst, as in the authors' trainer at K = 2.
     """
+    import torch
+
     groups = rewards.view(-1, completions_per_prompt)
     best, worst = groups.argmax(1), groups.argmin(1)
     worst = torch.where(worst == best, 1, worst)
     first_rows = torch.arange(0, len(rewards), completions_per_prompt, device=rewards.device)
-    return first_rows + best, first_rows + worst
+    return torch.cat([first_rows + best, first_rows + worst])
 
 
 def clipped_surrogate(
@@ -77,10 +106,12 @@ def clipped_surrogate(
     ratio = log_ratio.exp()
     unclipped = -advantages * ratio
     clipped = -advantages * ratio.clamp(1 - clip_low, 1 + clip_high)
-    return torch.maximum(unclipped, clipped), clipped > unclipped
+    return unclipped.maximum(clipped), clipped > unclipped
 
 
 def as_metrics(**values: Tensor) -> dict[str, float]:
     """Return scalar tensors as numbers, with one transfer from the device for all of them."""
+    import torch
+
     numbers = torch.stack([value.detach().double() for value in values.values()]).tolist()
     return dict(zip(values, numbers, strict=True))

@@ -5,31 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from bench.algorithms.base import (
-    Algorithm,
     Inputs,
+    Level,
     LossOutput,
     Minibatch,
-    OldLogprobs,
+    Outputs,
     SearchGrid,
     non_negative,
-    one_of,
     positive,
 )
 from bench.algorithms.functional import (
-    as_metrics,
     clipped_surrogate,
     group_normalised,
     sequence_mean,
-    token_mean,
 )
+from bench.algorithms.ratio import RatioAlgorithm
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grpo(Algorithm):
+class Grpo(RatioAlgorithm):
     """Group relative policy optimisation. Not in the paper.
 
     With A_i the score normalised within its prompt's K completions, the same for every token::
@@ -39,7 +34,7 @@ class Grpo(Algorithm):
                            + kl_coef (exp(d_t) - d_t - 1)]
 
     The inner mean is over the tokens of completion i. The KL penalty is in the loss, not in the
-    reward, and has its gradient at the policy that is trained.
+    reward, and has its gradient at the policy that is trained. A correction does not weigh it.
 
     Metrics: ratio_mean and clip_fraction (of tokens), advantage_std, kl_ref_mean (new - ref, nats
     per completion, estimated on the batch's completions).
@@ -50,39 +45,29 @@ class Grpo(Algorithm):
 
     name: ClassVar[str] = "grpo"
     grid: ClassVar[SearchGrid] = SearchGrid("kl_coef", (0.01, 0.04, 0.1))
+    level: ClassVar[Level] = "token"
 
-    old_logprobs: OldLogprobs = one_of("behaviour", "proximal")  # type: ignore[misc]
     kl_coef: float = non_negative(0.04)
     clip_range: float = positive(0.2)
 
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return all rows with advantages [R] and reference log-probs [R, T]."""
-        rewards, ref_logprobs = inputs.scored.rewards, inputs.scored.ref_logprobs
-        assert ref_logprobs is not None
-        return Minibatch(
-            rows=torch.arange(len(rewards), device=rewards.device),
-            mask=inputs.scored.rollouts.completion_mask,
-            old_logprobs=inputs.old_logprobs,
-            targets={
-                "advantages": group_normalised(rewards, self.completions_per_prompt),
-                "ref_logprobs": ref_logprobs,
-            },
-        )
+        advantages = group_normalised(inputs.scored.rewards, self.completions_per_prompt)
+        return self.minibatch(inputs, advantages=advantages, ref_logprobs=inputs.ref_logprobs)
 
-    def loss(self, new_logprobs: Tensor, values: Tensor | None, batch: Minibatch) -> LossOutput:
-        """Return the mean over completions. ``new_logprobs`` is [R, T]."""
-        del values
+    def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
+        """Return the mean over completions, of R rows."""
         mask, advantages = batch.mask, batch.targets["advantages"]
-        log_ratio = (new_logprobs - batch.old_logprobs).masked_fill(~mask, 0)
+        log_ratio = (outputs.logprobs - batch.old_logprobs).masked_fill(~mask, 0)
         per_token, is_clipped = clipped_surrogate(
             log_ratio, advantages[:, None], self.clip_range, self.clip_range
         )
-        d = (batch.targets["ref_logprobs"] - new_logprobs).masked_fill(~mask, 0)
-        loss = sequence_mean(per_token + self.kl_coef * (d.exp() - d - 1), mask).mean()
-        metrics = as_metrics(
-            ratio_mean=token_mean(log_ratio.exp(), mask),
-            clip_fraction=token_mean(is_clipped.double(), mask),
-            advantage_std=advantages.std(correction=0),
-            kl_ref_mean=-d.sum(1).mean(),
+        d = (batch.targets["ref_logprobs"] - outputs.logprobs).masked_fill(~mask, 0)
+        per_token = self.corrected(per_token, batch) + self.kl_coef * (d.exp() - d - 1)
+        return self.output(
+            sequence_mean(per_token, mask).mean(),
+            batch,
+            ratio=log_ratio.exp(),
+            is_clipped=is_clipped,
+            kl_ref=-d.sum(1),
         )
-        return LossOutput(loss, metrics)

@@ -5,31 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from bench.algorithms.base import (
-    Algorithm,
     Inputs,
+    Level,
     LossOutput,
     Minibatch,
-    OldLogprobs,
+    Outputs,
     SearchGrid,
-    non_negative,
-    one_of,
     positive,
 )
-from bench.algorithms.functional import (
-    as_metrics,
-    clipped_surrogate,
-    group_normalised,
-    sequence_mean,
-    sequence_sum,
-)
+from bench.algorithms.functional import clipped_surrogate, group_normalised, sequence_mean
+from bench.algorithms.ratio import RatioAlgorithm
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gspo(Algorithm):
+class Gspo(RatioAlgorithm):
     """Group sequence policy optimisation. Not in the paper.
 
     With |y| the completion's length in tokens and A_i normalised within the prompt's K::
@@ -48,40 +38,27 @@ class Gspo(Algorithm):
 
     name: ClassVar[str] = "gspo"
     grid: ClassVar[SearchGrid] = SearchGrid("kl_coef", (0.02, 0.05, 0.1))
+    level: ClassVar[Level] = "sequence"
 
-    old_logprobs: OldLogprobs = one_of("behaviour", "proximal")  # type: ignore[misc]
-    kl_coef: float = non_negative(0.05)
     clip_low: float = positive(3e-4)
     clip_high: float = positive(4e-4)
 
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return all rows with their advantages [R]."""
-        rollouts, ref_logprobs = inputs.scored.rollouts, inputs.scored.ref_logprobs
-        assert ref_logprobs is not None
-        kl_ref = sequence_sum(inputs.old_logprobs - ref_logprobs, rollouts.completion_mask)
-        rewards = inputs.scored.rewards - self.kl_coef * kl_ref
-        return Minibatch(
-            rows=torch.arange(len(rewards), device=rewards.device),
-            mask=rollouts.completion_mask,
-            old_logprobs=inputs.old_logprobs,
-            targets={
-                "advantages": group_normalised(rewards, self.completions_per_prompt),
-                "kl_ref": kl_ref,
-            },
-        )
+        rewards, kl_ref = self.penalised_rewards(inputs)
+        advantages = group_normalised(rewards, self.completions_per_prompt)
+        return self.minibatch(inputs, advantages=advantages, kl_ref=kl_ref)
 
-    def loss(self, new_logprobs: Tensor, values: Tensor | None, batch: Minibatch) -> LossOutput:
-        """Return the mean over completions. ``new_logprobs`` is [R, T]."""
-        del values
-        advantages = batch.targets["advantages"]
-        log_ratio = sequence_mean(new_logprobs - batch.old_logprobs, batch.mask)
+    def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
+        """Return the mean over completions, of R rows."""
+        log_ratio = sequence_mean(outputs.logprobs - batch.old_logprobs, batch.mask)
         per_row, is_clipped = clipped_surrogate(
-            log_ratio, advantages, self.clip_low, self.clip_high
+            log_ratio, batch.targets["advantages"], self.clip_low, self.clip_high
         )
-        metrics = as_metrics(
-            ratio_mean=log_ratio.exp().mean(),
-            clip_fraction=is_clipped.double().mean(),
-            advantage_std=advantages.std(correction=0),
-            kl_ref_mean=batch.targets["kl_ref"].mean(),
+        return self.output(
+            self.corrected(per_row, batch).mean(),
+            batch,
+            ratio=log_ratio.exp(),
+            is_clipped=is_clipped,
+            kl_ref=batch.targets["kl_ref"],
         )
-        return LossOutput(per_row.mean(), metrics)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
-from torch import Tensor
-
 from bench.algorithms.base import (
     Algorithm,
     Inputs,
     LossOutput,
     Minibatch,
+    Outputs,
     SearchGrid,
     one_of,
     positive,
@@ -51,29 +49,28 @@ class OnlineDpo(Algorithm):
 
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return 2B rows, chosen first, with summed reference log-probs and rewards [2B]."""
-        rollouts, ref_logprobs = inputs.scored.rollouts, inputs.scored.ref_logprobs
-        assert ref_logprobs is not None
         rewards = inputs.scored.rewards
-        rows = torch.cat(best_and_worst(rewards, self.completions_per_prompt))
-        mask = rollouts.completion_mask[rows]
+        rows = best_and_worst(rewards, self.completions_per_prompt)
+        mask = inputs.mask[rows]
         return Minibatch(
             rows=rows,
             mask=mask,
             old_logprobs=inputs.old_logprobs[rows],
             targets={
                 "rewards": rewards[rows],
-                "ref_logprobs": sequence_sum(ref_logprobs[rows], mask),
+                "ref_logprobs": sequence_sum(inputs.ref_logprobs[rows], mask),
             },
         )
 
-    def loss(self, new_logprobs: Tensor, values: Tensor | None, batch: Minibatch) -> LossOutput:
-        """Return the mean over prompts. ``new_logprobs`` is [2B, T]."""
-        del values
-        kl_ref = sequence_sum(new_logprobs, batch.mask) - batch.targets["ref_logprobs"]
+    def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
+        """Return the mean over prompts, of 2B rows."""
+        from torch.nn.functional import logsigmoid
+
+        kl_ref = sequence_sum(outputs.logprobs, batch.mask) - batch.targets["ref_logprobs"]
         chosen, rejected = kl_ref.chunk(2)
         h = chosen - rejected
         if self.loss_type == "sigmoid":
-            per_pair = -torch.nn.functional.logsigmoid(self.beta * h)
+            per_pair = -logsigmoid(self.beta * h)
         else:
             per_pair = (h - 1 / (2 * self.beta)).square()
         chosen_reward, rejected_reward = batch.targets["rewards"].chunk(2)

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from bench.algorithms.base import (
-    Algorithm,
     Inputs,
+    Level,
     LossOutput,
     Minibatch,
-    OldLogprobs,
+    Outputs,
     SearchGrid,
     non_negative,
-    one_of,
     positive,
     whole,
 )
-from bench.algorithms.functional import as_metrics, clipped_surrogate, token_mean
+from bench.algorithms.functional import clipped_surrogate, last_token, token_mean, whitened
+from bench.algorithms.ratio import RatioAlgorithm
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ppo(Algorithm):
+class Ppo(RatioAlgorithm):
     """Proximal policy optimisation on tokens.
 
     Reward of token t: ``-kl_coef * (log pi_old - log pi_ref)``, plus the score at the last token.
@@ -37,7 +37,8 @@ class Ppo(Algorithm):
           + value_coef / 2 mean_t max((V_t - G_t)^2, (clip(V_t, V_old +- value_clip_range) - G_t)^2)
 
     Means are over all completion tokens of the batch. The paper draws one completion of each of
-    512 prompts; with two of each of half as many prompts PPO sees what RLOO and Online DPO see.
+    512 prompts; with two of each of half as many prompts PPO sees what RLOO and Online DPO see. A
+    correction weighs the policy's terms, not the values'.
 
     Metrics: policy_loss, value_loss (without its coefficient), ratio_mean, clip_fraction and
     value_clip_fraction (of tokens), advantage_std (before whitening), value_explained_variance,
@@ -53,11 +54,10 @@ class Ppo(Algorithm):
 
     name: ClassVar[str] = "ppo"
     grid: ClassVar[SearchGrid] = SearchGrid("kl_coef", (0.02, 0.05, 0.1))
+    level: ClassVar[Level] = "token"
     needs_values: ClassVar[bool] = True
 
     completions_per_prompt: int = whole(1, least=1)
-    old_logprobs: OldLogprobs = one_of("behaviour", "proximal")  # type: ignore[misc]
-    kl_coef: float = non_negative(0.05)
     gamma: float = non_negative(1.0)
     lam: float = non_negative(0.95)
     clip_range: float = positive(0.2)
@@ -66,68 +66,61 @@ class Ppo(Algorithm):
 
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return all rows with whitened advantages and returns [R, T]."""
-        rollouts, ref_logprobs = inputs.scored.rollouts, inputs.scored.ref_logprobs
-        assert ref_logprobs is not None
         assert inputs.values is not None
-        mask = rollouts.completion_mask
-        log_ratio_ref = (inputs.old_logprobs - ref_logprobs).masked_fill(~mask, 0)
-        is_last = mask & ~torch.nn.functional.pad(mask[:, 1:], (0, 1))
-        rewards = is_last * inputs.scored.rewards[:, None] - self.kl_coef * log_ratio_ref
+        mask = inputs.mask
+        kl_ref = (inputs.old_logprobs - inputs.ref_logprobs).masked_fill(~mask, 0)
+        rewards = last_token(mask) * inputs.scored.rewards[:, None] - self.kl_coef * kl_ref
         values = inputs.values.masked_fill(~mask, 0)
         raw = self.generalised_advantages(rewards, values)
-        mean = token_mean(raw, mask)
-        variance = token_mean((raw - mean).square(), mask)
-        return Minibatch(
-            rows=torch.arange(len(mask), device=mask.device),
-            mask=mask,
-            old_logprobs=inputs.old_logprobs,
-            targets={
-                "advantages": ((raw - mean) * (variance + 1e-8).rsqrt()).masked_fill(~mask, 0),
-                "advantage_std": variance.sqrt(),
-                "returns": raw + values,
-                "values": values,
-                "kl_ref": log_ratio_ref.sum(1),
-            },
+        advantages, std = whitened(raw, mask)
+        return self.minibatch(
+            inputs,
+            advantages=advantages,
+            advantage_std=std,
+            returns=raw + values,
+            values=values,
+            kl_ref=kl_ref.sum(1),
         )
 
     def generalised_advantages(self, rewards: Tensor, values: Tensor) -> Tensor:
         """Return A [R, T]. Rewards and values [R, T] are 0 at padding, which ends the episode."""
-        next_value = next_advantage = torch.zeros_like(rewards[:, 0])
-        advantages = []
+        advantages = rewards.new_empty(rewards.shape)
+        next_value = next_advantage = rewards.new_zeros(len(rewards))
         for t in range(rewards.shape[1] - 1, -1, -1):
             delta = rewards[:, t] + self.gamma * next_value - values[:, t]
             next_advantage = delta + self.gamma * self.lam * next_advantage
             next_value = values[:, t]
-            advantages.append(next_advantage)
-        return torch.stack(advantages[::-1], 1)
+            advantages[:, t] = next_advantage
+        return advantages
 
-    def loss(self, new_logprobs: Tensor, values: Tensor | None, batch: Minibatch) -> LossOutput:
-        """Return policy loss + value loss. ``new_logprobs`` and ``values`` are [R, T]."""
-        assert values is not None
+    def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
+        """Return policy loss + value loss, of R rows."""
+        assert outputs.values is not None
         mask, targets = batch.mask, batch.targets
-        log_ratio = (new_logprobs - batch.old_logprobs).masked_fill(~mask, 0)
+        log_ratio = (outputs.logprobs - batch.old_logprobs).masked_fill(~mask, 0)
         per_token, is_clipped = clipped_surrogate(
             log_ratio, targets["advantages"], self.clip_range, self.clip_range
         )
-        policy_loss = token_mean(per_token, mask)
+        policy_loss = token_mean(self.corrected(per_token, batch), mask)
 
         returns, old_values = targets["returns"], targets["values"]
-        values = values.masked_fill(~mask, 0)
+        values = outputs.values.masked_fill(~mask, 0)
         change = (values - old_values).clamp(-self.value_clip_range, self.value_clip_range)
         error = (values - returns).square()
         clipped_error = (old_values + change - returns).square()
-        value_loss = 0.5 * token_mean(torch.maximum(error, clipped_error), mask)
+        value_loss = 0.5 * token_mean(error.maximum(clipped_error), mask)
 
         unexplained = (returns - old_values)[mask].var(correction=0)
         explained = 1 - unexplained / returns[mask].var(correction=0).clamp_min(1e-8)
-        metrics = as_metrics(
+        return self.output(
+            policy_loss + self.value_coef * value_loss,
+            batch,
+            ratio=log_ratio.exp(),
+            is_clipped=is_clipped,
+            kl_ref=targets["kl_ref"],
             policy_loss=policy_loss,
             value_loss=value_loss,
-            ratio_mean=token_mean(log_ratio.exp(), mask),
-            clip_fraction=token_mean(is_clipped.double(), mask),
             value_clip_fraction=token_mean((clipped_error > error).double(), mask),
             advantage_std=targets["advantage_std"],
             value_explained_variance=explained,
-            kl_ref_mean=targets["kl_ref"].mean(),
         )
-        return LossOutput(policy_loss + self.value_coef * value_loss, metrics)

@@ -5,25 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from bench.algorithms.base import (
-    Algorithm,
     Inputs,
+    Level,
     LossOutput,
     Minibatch,
-    OldLogprobs,
+    Outputs,
     SearchGrid,
-    non_negative,
-    one_of,
     positive,
 )
-from bench.algorithms.functional import as_metrics, clipped_surrogate, leave_one_out, sequence_sum
+from bench.algorithms.functional import clipped_surrogate, leave_one_out, sequence_sum
+from bench.algorithms.ratio import RatioAlgorithm
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rloo(Algorithm):
+class Rloo(RatioAlgorithm):
     """REINFORCE leave-one-out on whole completions.
 
     With R_i the KL-regularised reward of completion i and all sums over its tokens up to EOS::
@@ -45,46 +41,34 @@ class Rloo(Algorithm):
 
     name: ClassVar[str] = "rloo"
     grid: ClassVar[SearchGrid] = SearchGrid("kl_coef", (0.02, 0.05, 0.1))
+    level: ClassVar[Level] = "sequence"
 
-    old_logprobs: OldLogprobs = one_of("behaviour", "proximal")  # type: ignore[misc]
-    kl_coef: float = non_negative(0.05)
     clip_range: float | None = positive(0.2)
 
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return all rows with their advantages [R]."""
-        rollouts, ref_logprobs = inputs.scored.rollouts, inputs.scored.ref_logprobs
-        assert ref_logprobs is not None
-        kl_ref = sequence_sum(inputs.old_logprobs - ref_logprobs, rollouts.completion_mask)
-        rewards = inputs.scored.rewards - self.kl_coef * kl_ref
-        return Minibatch(
-            rows=torch.arange(len(rewards), device=rewards.device),
-            mask=rollouts.completion_mask,
-            old_logprobs=inputs.old_logprobs,
-            targets={
-                "advantages": leave_one_out(rewards, self.completions_per_prompt),
-                "kl_ref": kl_ref,
-            },
-        )
+        rewards, kl_ref = self.penalised_rewards(inputs)
+        advantages = leave_one_out(rewards, self.completions_per_prompt)
+        return self.minibatch(inputs, advantages=advantages, kl_ref=kl_ref)
 
-    def loss(self, new_logprobs: Tensor, values: Tensor | None, batch: Minibatch) -> LossOutput:
-        """Return the mean over completions. ``new_logprobs`` is [R, T]."""
-        del values
-        advantages = batch.targets["advantages"]
-        log_ratio = sequence_sum(new_logprobs - batch.old_logprobs, batch.mask)
+    def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
+        """Return the mean over completions, of R rows."""
+        mask, advantages = batch.mask, batch.targets["advantages"]
+        log_ratio = sequence_sum(outputs.logprobs - batch.old_logprobs, mask)
         if self.clip_range is None:
-            per_row = -advantages * sequence_sum(new_logprobs, batch.mask)
-            is_clipped = torch.zeros_like(batch.rows)
+            per_row = -advantages * sequence_sum(outputs.logprobs, mask)
+            is_clipped = batch.rows.new_zeros(len(batch.rows))
         else:
             per_row, is_clipped = clipped_surrogate(
                 log_ratio, advantages, self.clip_range, self.clip_range
             )
-        metrics = as_metrics(
-            ratio_mean=log_ratio.exp().mean(),
-            clip_fraction=is_clipped.double().mean(),
-            advantage_std=advantages.std(correction=0),
-            kl_ref_mean=batch.targets["kl_ref"].mean(),
+        return self.output(
+            self.corrected(per_row, batch).mean(),
+            batch,
+            ratio=log_ratio.exp(),
+            is_clipped=is_clipped,
+            kl_ref=batch.targets["kl_ref"],
         )
-        return LossOutput(per_row.mean(), metrics)
 
 
 @dataclass(frozen=True, kw_only=True)

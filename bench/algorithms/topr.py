@@ -5,24 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
-from bench.algorithms.base import (
-    Algorithm,
-    Inputs,
-    LossOutput,
-    Minibatch,
-    OldLogprobs,
-    SearchGrid,
-    non_negative,
-    one_of,
-)
-from bench.algorithms.functional import as_metrics, leave_one_out, sequence_sum
+from bench.algorithms.base import Inputs, Level, LossOutput, Minibatch, Outputs, SearchGrid
+from bench.algorithms.functional import leave_one_out, sequence_sum
+from bench.algorithms.ratio import RatioAlgorithm
 
 
 @dataclass(frozen=True, kw_only=True)
-class Topr(Algorithm):
+class Topr(RatioAlgorithm):
     """Tapered off-policy REINFORCE on whole completions. Not in the paper.
 
     With A_i the leave-one-out advantage and sg the stopped gradient::
@@ -45,37 +34,24 @@ class Topr(Algorithm):
 
     name: ClassVar[str] = "topr"
     grid: ClassVar[SearchGrid] = SearchGrid("kl_coef", (0.02, 0.05, 0.1))
-
-    old_logprobs: OldLogprobs = one_of("behaviour", "proximal")  # type: ignore[misc]
-    kl_coef: float = non_negative(0.05)
+    level: ClassVar[Level] = "sequence"
 
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return all rows with their advantages [R]."""
-        rollouts, ref_logprobs = inputs.scored.rollouts, inputs.scored.ref_logprobs
-        assert ref_logprobs is not None
-        kl_ref = sequence_sum(inputs.old_logprobs - ref_logprobs, rollouts.completion_mask)
-        rewards = inputs.scored.rewards - self.kl_coef * kl_ref
-        return Minibatch(
-            rows=torch.arange(len(rewards), device=rewards.device),
-            mask=rollouts.completion_mask,
-            old_logprobs=inputs.old_logprobs,
-            targets={
-                "advantages": leave_one_out(rewards, self.completions_per_prompt),
-                "kl_ref": kl_ref,
-            },
-        )
+        rewards, kl_ref = self.penalised_rewards(inputs)
+        advantages = leave_one_out(rewards, self.completions_per_prompt)
+        return self.minibatch(inputs, advantages=advantages, kl_ref=kl_ref)
 
-    def loss(self, new_logprobs: Tensor, values: Tensor | None, batch: Minibatch) -> LossOutput:
-        """Return the mean over completions. ``new_logprobs`` is [R, T]."""
-        del values
-        advantages = batch.targets["advantages"]
-        ratio = sequence_sum(new_logprobs.detach() - batch.old_logprobs, batch.mask).exp()
-        weights = torch.where(advantages >= 0, 1, ratio.clamp(max=1))
-        per_row = -weights * advantages * sequence_sum(new_logprobs, batch.mask)
-        metrics = as_metrics(
-            ratio_mean=ratio.mean(),
-            clip_fraction=((advantages < 0) & (ratio > 1)).double().mean(),
-            advantage_std=advantages.std(correction=0),
-            kl_ref_mean=batch.targets["kl_ref"].mean(),
+    def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
+        """Return the mean over completions, of R rows."""
+        mask, advantages = batch.mask, batch.targets["advantages"]
+        ratio = sequence_sum(outputs.logprobs.detach() - batch.old_logprobs, mask).exp()
+        weights = ratio.clamp(max=1).masked_fill(advantages >= 0, 1)
+        per_row = -weights * advantages * sequence_sum(outputs.logprobs, mask)
+        return self.output(
+            self.corrected(per_row, batch).mean(),
+            batch,
+            ratio=ratio,
+            is_clipped=(advantages < 0) & (ratio > 1),
+            kl_ref=batch.targets["kl_ref"],
         )
-        return LossOutput(per_row.mean(), metrics)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from bench.algorithms.base import Algorithm, Inputs, Minibatch
+from bench.algorithms.base import Algorithm, Inputs, Minibatch, Outputs
 from bench.config import RunConfig
 from bench.learning.logprobs import completion_logprobs, completion_values
 from bench.learning.scoring import Scorer
@@ -121,14 +121,14 @@ class Learner:
     @torch.no_grad()
     def _inputs(self, scored: ScoredRollouts, sequences: Sequences) -> Inputs:
         """Return what is known of the batch before the step."""
-        old, values = scored.rollouts.logprobs, None
+        proximal = values = None
         rows = self._parts(torch.arange(len(sequences.tokens), device=sequences.tokens.device))
         parts = [sequences.select(part) for part in rows]
-        if self.algorithm.old_logprobs == "proximal":
-            old = _in_parts(self._logprobs, parts, rows)
+        if self.algorithm.old_logprobs != "behaviour":
+            proximal = _in_parts(self._logprobs, parts, rows)
         if self.value_model is not None:
             values = _in_parts(self._values, parts, rows)
-        return Inputs(scored, old, values)
+        return Inputs(scored, proximal, values)
 
     def _backward(
         self, sequences: Sequences, batch: Minibatch
@@ -155,7 +155,7 @@ class Learner:
             with torch.no_grad():
                 outputs = [_in_parts(forward, parts, rows) for forward in forwards]
             outputs = [output.requires_grad_() for output in outputs]
-        result = self.algorithm.loss(outputs[0], outputs[1] if len(outputs) > 1 else None, batch)
+        result = self.algorithm.loss(Outputs(*outputs), batch)
         if torch.isfinite(result.loss):
             result.loss.backward()
             if len(rows) > 1:

@@ -59,7 +59,7 @@ def learner_of(algorithm: str, rollouts: Rollouts) -> tuple[Learner, list[Produc
     learner = Learner(config, built, workload.policy(), cast(Scorer, scorer), values)
 
     zeros = torch.zeros_like(rollouts.logprobs)
-    trained = built.prepare(Inputs(scorer.scored, rollouts.logprobs, zeros)).rows
+    trained = built.prepare(Inputs(scorer.scored, None, zeros)).rows
     rows, prompts = len(trained), len((trained // rollouts.completions_per_prompt).unique())
     settings = learner.policy.config
     needed = token_products(settings, rows, prompts, settings.vocab_size)

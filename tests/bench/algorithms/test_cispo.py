@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bench.algorithms import build
+from bench.algorithms.base import Outputs
 
 # R = 0 and 2 (old = ref), A = -c and +c with c = 1 / (sqrt 2 + 1e-4); three tokens in all.
 BATCH = {
@@ -20,7 +21,7 @@ def test_loss_and_gradient_by_hand(make_inputs):
     cispo = build("cispo", {"ratio_max": 1.25})
     new = torch.tensor([[-1.0 + math.log(1.5), -1.0], [-2.0 + math.log(0.5), 0.0]]).double()
     new.requires_grad_()
-    out = cispo.loss(new, None, cispo.prepare(make_inputs(**BATCH)))
+    out = cispo.loss(Outputs(new), cispo.prepare(make_inputs(**BATCH)))
     # Weights min(ratio, 1.25): 1.25, 1 (A = -c) and 0.5 (A = c); mean of -w A log pi over 3 tokens.
     expected = C * (1.25 * (-1 + math.log(1.5)) - 1.0 - 0.5 * (-2 + math.log(0.5))) / 3
     assert out.loss.item() == pytest.approx(expected)
@@ -49,7 +50,7 @@ def test_loss_and_gradient_equal_trl(random_batch, trl_grpo_loss, ratio_max):
     cispo = build("cispo", {"completions_per_prompt": 4, "ratio_max": ratio_max})
     batch = cispo.prepare(inputs)
     new.requires_grad_()
-    ours = cispo.loss(new, None, batch).loss
+    ours = cispo.loss(Outputs(new), batch).loss
     trl = trl_grpo_loss(
         new,
         batch.old_logprobs,

@@ -8,44 +8,81 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.algorithms import available, build
-from bench.algorithms.base import Inputs
+from bench.algorithms import ALGORITHMS, build
+from bench.algorithms.base import Inputs, Outputs
+from bench.algorithms.corrections import CORRECTIONS, ImportanceWeight
+from bench.algorithms.ratio import RatioAlgorithm
 from bench.types import ScoredRollouts
 
-every_algorithm = pytest.mark.parametrize("name", available())
+# Caps that truncate some of the weights of ``random_batch``.
+WEIGHTS = [
+    ImportanceWeight(level=level, cap=cap) for level in ("token", "sequence") for cap in (None, 1.1)
+]
 
-# Their loss holds a weight constant that finite differences would move; see their own tests.
-STOPPED_GRADIENT = {"cispo", "topr"}
+
+def cases():
+    """Return every algorithm alone and, where its loss has a ratio, with every correction."""
+    found = {name: build(name) for name in ALGORITHMS}
+    for name, cls in ALGORITHMS.items():
+        if issubclass(cls, RatioAlgorithm):
+            found[f"{name}-proximal"] = build(name, {"old_logprobs": "proximal"})
+            for one in WEIGHTS:
+                if (one.level, cls.level) != ("token", "sequence"):
+                    params = {"old_logprobs": "decoupled", "correction": one}
+                    found[f"{name}-{one.name}-{one.level}-{one.cap}"] = build(name, params)
+    return found
+
+
+CASES = cases()
+every_algorithm = pytest.mark.parametrize("algorithm", CASES.values(), ids=CASES)
+
+
+def test_every_correction_is_among_the_cases():
+    assert {type(one) for one in WEIGHTS} == set(CORRECTIONS.values())
 
 
 def evaluate(algorithm, inputs, new, new_values):
     """Return the loss of R rows of new log-probs and values, as the learner computes it."""
     batch = algorithm.prepare(inputs)
     values = new_values[batch.rows] if algorithm.needs_values else None
-    return algorithm.loss(new[batch.rows], values, batch)
+    return algorithm.loss(Outputs(new[batch.rows], values), batch)
 
 
-def reorder(inputs, order):
-    """Return inputs with their rows in another order."""
+@pytest.fixture(scope="session")
+def batch_of(random_batch):
+    """Return a factory of random batches with what the algorithm asks for."""
+
+    def make(algorithm, seed, **settings):
+        k, proximal = algorithm.completions_per_prompt, algorithm.old_logprobs != "behaviour"
+        return random_batch(seed, k=k, proximal=proximal, **settings)
+
+    return make
+
+
+def with_tensors(inputs, change):
+    """Return inputs with every tensor that an algorithm reads changed alike."""
     scored, rollouts = inputs.scored, inputs.scored.rollouts
+    proximal = inputs.proximal_logprobs
     return Inputs(
         scored=ScoredRollouts(
-            replace(rollouts, completion_mask=rollouts.completion_mask[order]),
-            rewards=scored.rewards[order],
-            ref_logprobs=scored.ref_logprobs[order],
+            replace(
+                rollouts,
+                completion_mask=change(rollouts.completion_mask),
+                logprobs=change(rollouts.logprobs),
+            ),
+            rewards=change(scored.rewards),
+            ref_logprobs=change(scored.ref_logprobs),
         ),
-        old_logprobs=inputs.old_logprobs[order],
-        values=inputs.values[order],
+        proximal_logprobs=None if proximal is None else change(proximal),
+        values=change(inputs.values),
     )
 
 
 @every_algorithm
-def test_padding_has_exactly_zero_gradient_whatever_it_holds(random_batch, name):
-    algorithm = build(name)
-    k = algorithm.completions_per_prompt
-    clean = evaluate(algorithm, *random_batch(seed=0, k=k))
+def test_padding_has_exactly_zero_gradient_whatever_it_holds(batch_of, algorithm):
+    clean = evaluate(algorithm, *batch_of(algorithm, seed=0))
     for padding in (7.0, math.inf, math.nan):
-        inputs, new, new_values = random_batch(seed=0, k=k, padding=padding)
+        inputs, new, new_values = batch_of(algorithm, seed=0, padding=padding)
         new.requires_grad_()
         new_values.requires_grad_()
         out = evaluate(algorithm, inputs, new, new_values)
@@ -62,9 +99,8 @@ def test_padding_has_exactly_zero_gradient_whatever_it_holds(random_batch, name)
 
 
 @every_algorithm
-def test_loss_and_targets_are_finite_numbers_without_gradient(random_batch, name):
-    algorithm = build(name)
-    inputs, new, new_values = random_batch(seed=1, k=algorithm.completions_per_prompt)
+def test_loss_and_targets_are_finite_numbers_without_gradient(batch_of, algorithm):
+    inputs, new, new_values = batch_of(algorithm, seed=1)
     new.requires_grad_()
     batch = algorithm.prepare(inputs)
     assert len(batch.rows) == len(batch.mask) == len(batch.old_logprobs)
@@ -80,25 +116,35 @@ def test_loss_and_targets_are_finite_numbers_without_gradient(random_batch, name
 @every_algorithm
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
-def test_order_of_prompts_and_completions_does_not_matter(random_batch, name, data):
-    algorithm = build(name)
+def test_order_of_prompts_and_completions_does_not_matter(batch_of, algorithm, data):
     k, prompts = algorithm.completions_per_prompt, data.draw(st.integers(1, 4))
-    inputs, new, new_values = random_batch(data.draw(st.integers(0, 10_000)), prompts=prompts, k=k)
+    seed = data.draw(st.integers(0, 10_000))
+    inputs, new, new_values = batch_of(algorithm, seed, prompts=prompts)
     order = [
         prompt * k + completion
         for prompt in data.draw(st.permutations(range(prompts)))
         for completion in data.draw(st.permutations(range(k)))
     ]
     expected = evaluate(algorithm, inputs, new, new_values)
-    out = evaluate(algorithm, reorder(inputs, order), new[order], new_values[order])
+    out = evaluate(
+        algorithm, with_tensors(inputs, lambda x: x[order]), new[order], new_values[order]
+    )
     assert out.loss.item() == pytest.approx(expected.loss.item(), rel=1e-9, abs=1e-12)
     assert out.metrics == pytest.approx(expected.metrics, rel=1e-9, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", sorted(set(available()) - STOPPED_GRADIENT))
-def test_gradient_equals_finite_differences(random_batch, name):
-    algorithm = build(name)
-    inputs, new, new_values = random_batch(seed=2, k=algorithm.completions_per_prompt)
+# Without those whose loss holds a weight constant that finite differences would move; see their own
+# tests.
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        pytest.param(algorithm, id=case)
+        for case, algorithm in CASES.items()
+        if algorithm.name not in ("cispo", "topr")
+    ],
+)
+def test_gradient_equals_finite_differences(batch_of, algorithm):
+    inputs, new, new_values = batch_of(algorithm, seed=2)
 
     def loss(new, new_values):
         return evaluate(algorithm, inputs, new, new_values).loss
@@ -108,13 +154,12 @@ def test_gradient_equals_finite_differences(random_batch, name):
 
 
 @every_algorithm
-def test_inputs_are_not_changed(random_batch, name):
-    algorithm = build(name)
-    k = algorithm.completions_per_prompt
-    inputs, new, new_values = random_batch(seed=3, k=k)
+def test_inputs_are_not_changed(batch_of, algorithm):
+    inputs, new, new_values = batch_of(algorithm, seed=3)
     evaluate(algorithm, inputs, new, new_values)
-    again, new_again, _ = random_batch(seed=3, k=k)
+    again, new_again, _ = batch_of(algorithm, seed=3)
     for ours, theirs in (
+        (inputs.behaviour_logprobs, again.behaviour_logprobs),
         (inputs.old_logprobs, again.old_logprobs),
         (inputs.values, again.values),
         (inputs.scored.rewards, again.scored.rewards),
@@ -125,18 +170,9 @@ def test_inputs_are_not_changed(random_batch, name):
 
 
 @every_algorithm
-def test_float32_loss_is_close_to_float64(random_batch, name):
-    algorithm = build(name)
-    inputs, new, new_values = random_batch(seed=4, k=algorithm.completions_per_prompt)
-    single = Inputs(
-        scored=ScoredRollouts(
-            inputs.scored.rollouts,
-            rewards=inputs.scored.rewards.float(),
-            ref_logprobs=inputs.scored.ref_logprobs.float(),
-        ),
-        old_logprobs=inputs.old_logprobs.float(),
-        values=inputs.values.float(),
-    )
+def test_float32_loss_is_close_to_float64(batch_of, algorithm):
+    inputs, new, new_values = batch_of(algorithm, seed=4)
+    single = with_tensors(inputs, lambda x: x.float() if x.is_floating_point() else x)
     out = evaluate(algorithm, single, new.float(), new_values.float())
     expected = evaluate(algorithm, inputs, new, new_values)
     assert out.loss.dtype == torch.float32

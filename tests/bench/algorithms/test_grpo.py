@@ -1,9 +1,11 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from bench.algorithms import build
+from bench.algorithms.base import Outputs
 from bench.algorithms.functional import group_normalised
 
 
@@ -28,7 +30,7 @@ def test_loss_by_hand(make_inputs):
     grpo = build("grpo", {"kl_coef": 0.1})
     log = math.log(1.5)
     new = torch.tensor([[-1.0 + log, -1.0], [-2.0 + log, 0.0]], dtype=torch.float64)
-    out = grpo.loss(new, None, grpo.prepare(inputs))
+    out = grpo.loss(Outputs(new), grpo.prepare(inputs))
     # Row 0: A < 0 does not clip above: c (1.5 + 1) / 2.  Row 1: -1.2 c.  Mean 0.025 c.
     # k3 with d = -log 1.5: 1 / 1.5 + log 1.5 - 1, once among two tokens and once alone: 3/4 of it.
     c, k3 = 1 / (math.sqrt(2) + 1e-4), 1 / 1.5 + log - 1
@@ -39,6 +41,33 @@ def test_loss_by_hand(make_inputs):
         "advantage_std": pytest.approx(c),
         "kl_ref_mean": pytest.approx(log),
     }
+
+
+@pytest.mark.parametrize("padding", [-9.0, math.inf, math.nan])
+@pytest.mark.parametrize(
+    ("old_logprobs", "kl_coef", "loss", "gradient"),
+    [
+        # A = +-.5 / (sqrt .5 + 1e-4) = +-.707007; terms / A: -1.2, -.818731, -1.2 | .8, 1.349859,
+        # so (-1.072910 + 1.074929) / 2 * .707007. The clip stops tokens 1, 3 and 4; the gradient of
+        # the others is -A ratio / (2 * 3) and / (2 * 2).
+        ("behaviour", 0.0, 0.000714, [0, -0.096475, 0, 0, 0.238590, 0]),
+        # k3 at d = -.4, .2, -.9 | .6, -.4, times .04, adds .005579; its gradient is 1 - exp d.
+        ("behaviour", 0.04, 0.006293, [0.002198, -0.097951, 0.003956, -0.008221, 0.241887, 0]),
+        # Terms -1.2, -.904837, -1.2 | .8, 1.221403.
+        ("proximal", 0.0, -0.032137, [0, -0.106621, 0, 0, 0.215885, 0]),
+    ],
+)
+def test_loss_and_gradient_of_three_tokens_and_two_by_hand(
+    fixture_batch, padding, old_logprobs, kl_coef, loss, gradient
+):
+    inputs, new = fixture_batch(padding)
+    if old_logprobs == "behaviour":
+        inputs = replace(inputs, proximal_logprobs=None)
+    grpo = build("grpo", {"old_logprobs": old_logprobs, "kl_coef": kl_coef})
+    out = grpo.loss(Outputs(new.requires_grad_()), grpo.prepare(inputs))
+    (found,) = torch.autograd.grad(out.loss, new)
+    assert out.loss.item() == pytest.approx(loss, abs=5e-7)
+    assert found.flatten().tolist() == pytest.approx(gradient, abs=5e-7)
 
 
 @pytest.mark.parametrize("k", [2, 4])
@@ -54,4 +83,4 @@ def test_loss_equals_trl(random_batch, trl_grpo_loss, k):
         batch.targets["advantages"],
         beta=0.04,
     )
-    assert grpo.loss(new, None, batch).loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    assert grpo.loss(Outputs(new), batch).loss.item() == pytest.approx(expected.item(), rel=1e-12)

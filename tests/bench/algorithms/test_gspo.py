@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bench.algorithms import build
+from bench.algorithms.base import Outputs
 
 # R = 0 and 2 (old = ref), A = -c and +c with c = 1 / (sqrt 2 + 1e-4).
 BATCH = {
@@ -21,7 +22,7 @@ def test_loss_clips_the_length_normalised_ratio(make_inputs):
     new = torch.tensor(
         [[-1.0 + 2 * math.log(0.8), -1.0], [-2.0 + math.log(1.1), 0.0]], dtype=torch.float64
     )
-    out = gspo.loss(new, None, gspo.prepare(make_inputs(**BATCH)))
+    out = gspo.loss(Outputs(new), gspo.prepare(make_inputs(**BATCH)))
     # s = 0.8 (half of 2 log 0.8) and 1.1: A < 0 is clipped to 0.9, A > 0 is not clipped.
     assert out.loss.item() == pytest.approx((0.9 * C - 1.1 * C) / 2)
     assert out.metrics == {
@@ -57,4 +58,4 @@ def test_loss_equals_trl(random_batch, trl_grpo_loss, k, clip):
         epsilon_low=low,
         epsilon_high=high,
     )
-    assert gspo.loss(new, None, batch).loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    assert gspo.loss(Outputs(new), batch).loss.item() == pytest.approx(expected.item(), rel=1e-12)

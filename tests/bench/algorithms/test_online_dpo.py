@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bench.algorithms import build
+from bench.algorithms.base import Outputs
 
 
 def pair(make_inputs, rewards):
@@ -33,7 +34,7 @@ NEW = torch.tensor([[-0.5, 0.0], [-1.5, 0.0]], dtype=torch.float64)
 def test_loss_by_hand(make_inputs, name, rewards, expected):
     algorithm = build(name)
     batch = algorithm.prepare(pair(make_inputs, rewards))
-    out = algorithm.loss(NEW[batch.rows], None, batch)
+    out = algorithm.loss(Outputs(NEW[batch.rows]), batch)
     assert out.loss.item() == pytest.approx(expected)
     chosen_is_first = rewards[0] > rewards[1]
     assert out.metrics == {
@@ -59,7 +60,7 @@ def test_prepare_takes_best_and_worst_of_k_and_the_first_of_equals(make_inputs):
 def test_a_tie_is_trained_on_with_the_first_as_chosen(make_inputs):
     dpo = build("online_dpo")
     batch = dpo.prepare(pair(make_inputs, [-1.0, -1.0]))
-    out = dpo.loss(NEW[batch.rows], None, batch)
+    out = dpo.loss(Outputs(NEW[batch.rows]), batch)
     assert batch.rows.tolist() == [0, 1]
     assert out.loss.item() == pytest.approx(math.log(1 + math.exp(-0.2)))
     assert out.metrics["tie_fraction"] == 1.0
@@ -69,7 +70,7 @@ def test_loss_is_log_2_where_the_policy_is_the_reference(random_batch):
     inputs, _, _ = random_batch(seed=0)
     dpo = build("online_dpo")
     batch = dpo.prepare(inputs)
-    out = dpo.loss(inputs.scored.ref_logprobs[batch.rows], None, batch)
+    out = dpo.loss(Outputs(inputs.scored.ref_logprobs[batch.rows]), batch)
     assert out.loss.item() == pytest.approx(math.log(2))
     assert out.metrics["kl_ref_mean"] == 0.0
 
@@ -81,7 +82,7 @@ def test_sigmoid_loss_equals_trl(random_batch, trl_dpo_loss, k):
     batch = dpo.prepare(inputs)
     new, ref = new[batch.rows], inputs.scored.ref_logprobs[batch.rows]
     expected = trl_dpo_loss(new, ref, batch.mask, beta=0.1, loss_type="sigmoid")
-    assert dpo.loss(new, None, batch).loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    assert dpo.loss(Outputs(new), batch).loss.item() == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_ipo_loss_equals_trl_up_to_its_length_normalisation(make_inputs, trl_dpo_loss):
@@ -95,7 +96,7 @@ def test_ipo_loss_equals_trl_up_to_its_length_normalisation(make_inputs, trl_dpo
     ipo = build("online_ipo", {"beta": 0.3})
     batch = ipo.prepare(inputs)
     trl = trl_dpo_loss(new[batch.rows], ref[batch.rows], mask, beta=length * 0.3, loss_type="ipo")
-    out = ipo.loss(new[batch.rows], None, batch)
+    out = ipo.loss(Outputs(new[batch.rows]), batch)
     assert out.loss.item() == pytest.approx(length**2 * trl.item(), rel=1e-12)
 
 
@@ -114,5 +115,5 @@ def test_ipo_loss_equals_a_naive_loop(random_batch):
             h = -h
         total += (h - 5) ** 2
     batch = ipo.prepare(inputs)
-    out = ipo.loss(new[batch.rows], None, batch)
+    out = ipo.loss(Outputs(new[batch.rows]), batch)
     assert out.loss.item() == pytest.approx(total / (len(mask) // 2), rel=1e-12)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bench.algorithms import build
+from bench.algorithms.base import Outputs
 
 # One completion of two tokens and a pad; old = ref, so there is no KL penalty.
 # t=1: delta = 1 + 0 - 0.25 = 0.75;         A = 0.75;                           G = 0.75 + 0.25 = 1
@@ -60,7 +61,7 @@ def test_loss_clips_ratio_and_value_by_hand(make_inputs):
     ppo = build("ppo")
     batch = ppo.prepare(make_inputs(**BATCH))
     new = tensor([-1.0 + math.log(1.5), -2.0 + math.log(1.5), 0.0])
-    out = ppo.loss(new, tensor([0.9, 0.15, 7.0]), batch)
+    out = ppo.loss(Outputs(new, tensor([0.9, 0.15, 7.0])), batch)
     # A = -1: max(1.5, 1.2) = 1.5;  A = +1: max(-1.5, -1.2) = -1.2;  mean 0.15
     assert out.metrics["policy_loss"] == pytest.approx(0.15, rel=1e-5)
     assert out.metrics["clip_fraction"] == 0.5
@@ -103,7 +104,7 @@ def test_loss_equals_a_naive_loop(random_batch, k):
         v, old, g = new_values[row, t].item(), inputs.values[row, t].item(), returns[row, t]
         value += max((v - g) ** 2, (min(max(v, old - 0.2), old + 0.2) - g) ** 2)
     expected = (policy + 0.1 * 0.5 * value) / len(advantages)
-    out = ppo.loss(new, new_values, ppo.prepare(inputs))
+    out = ppo.loss(Outputs(new, new_values), ppo.prepare(inputs))
     assert out.loss.item() == pytest.approx(expected, rel=1e-10)
 
 
@@ -112,7 +113,7 @@ def test_policy_gradient_is_that_of_reinforce_at_ratio_1(random_batch):
     ppo = build("ppo", {"value_coef": 0.0})
     batch = ppo.prepare(inputs)
     new = inputs.old_logprobs.clone().requires_grad_()
-    out = ppo.loss(new, inputs.values, batch)
+    out = ppo.loss(Outputs(new, inputs.values), batch)
     (gradient,) = torch.autograd.grad(out.loss, new)
     # d/d log pi of -mean A log pi
     torch.testing.assert_close(gradient, -batch.targets["advantages"] / batch.mask.sum())

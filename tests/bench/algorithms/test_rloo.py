@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.algorithms import build
+from bench.algorithms.base import Outputs
 from bench.algorithms.functional import leave_one_out
 
 # Two completions of one prompt, the second of one token. Sequence KL (old - ref): 0.5 + 0.5 = 1 and
@@ -45,7 +46,7 @@ def test_prepare_returns_the_leave_one_out_advantages_of_the_regularised_reward(
 )
 def test_loss_clips_the_sequence_ratio(make_inputs, ratio_0, ratio_1, expected, clip_fraction):
     rloo = build("rloo", {"kl_coef": 0.1})
-    out = rloo.loss(moved(ratio_0, ratio_1), None, rloo.prepare(make_inputs(**BATCH)))
+    out = rloo.loss(Outputs(moved(ratio_0, ratio_1)), rloo.prepare(make_inputs(**BATCH)))
     assert out.loss.item() == pytest.approx(expected)
     assert out.metrics["clip_fraction"] == clip_fraction
     assert out.metrics["ratio_mean"] == pytest.approx((ratio_0 + ratio_1) / 2)
@@ -55,7 +56,7 @@ def test_loss_clips_the_sequence_ratio(make_inputs, ratio_0, ratio_1, expected, 
 
 def test_vanilla_loss_has_no_ratio(make_inputs):
     vanilla = build("rloo_vanilla", {"kl_coef": 0.1})
-    out = vanilla.loss(moved(1.5, 0.5), None, vanilla.prepare(make_inputs(**BATCH)))
+    out = vanilla.loss(Outputs(moved(1.5, 0.5)), vanilla.prepare(make_inputs(**BATCH)))
     # Sums of log-probs: -2 + log 1.5 and -2 + log 0.5.
     # (-0.8 (-2 + log 1.5) + 0.8 (-2 + log 0.5)) / 2 = 0.4 (log 0.5 - log 1.5) = -0.4 log 3
     assert out.loss.item() == pytest.approx(-0.4 * math.log(3))
@@ -70,7 +71,7 @@ def test_loss_equals_trl(random_batch, trl_rloo_loss, k):
     expected = trl_rloo_loss(
         new, batch.old_logprobs, batch.mask, batch.targets["advantages"], clip_range=0.2
     )
-    assert rloo.loss(new, None, batch).loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    assert rloo.loss(Outputs(new), batch).loss.item() == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_loss_equals_a_naive_loop(random_batch):
@@ -95,7 +96,7 @@ def test_loss_equals_a_naive_loop(random_batch):
         advantage = regularised[row] - sum(others) / len(others)
         ratio = math.exp(log_ratios[row])
         total += max(-advantage * ratio, -advantage * min(max(ratio, 0.8), 1.2))
-    out = rloo.loss(new, None, rloo.prepare(inputs))
+    out = rloo.loss(Outputs(new), rloo.prepare(inputs))
     assert out.loss.item() == pytest.approx(total / rows, rel=1e-12)
 
 
@@ -105,7 +106,7 @@ def test_on_policy_gradient_is_that_of_vanilla_reinforce(random_batch):
     for name in ("rloo", "rloo_vanilla"):
         algorithm = build(name)
         new = inputs.old_logprobs.clone().requires_grad_()
-        out = algorithm.loss(new, None, algorithm.prepare(inputs))
+        out = algorithm.loss(Outputs(new), algorithm.prepare(inputs))
         out.loss.backward()
         assert out.metrics["ratio_mean"] == 1.0
         gradients.append(new.grad)

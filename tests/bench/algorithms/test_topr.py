@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bench.algorithms import build
+from bench.algorithms.base import Outputs
 
 # Sequence KL 1 and -1, kl_coef 0.1: R = 0.9 and 0.1, A = +0.8 and -0.8.
 BATCH = {
@@ -27,7 +28,7 @@ def test_loss_and_gradient_by_hand(make_inputs, ratio_0, ratio_1, weight_1, clip
     first, last = math.log(ratio_0), math.log(ratio_1)
     new = torch.tensor([[-1.0 + first, -1.0], [-2.0 + last, 0.0]], dtype=torch.float64)
     new.requires_grad_()
-    out = topr.loss(new, None, topr.prepare(make_inputs(**BATCH)))
+    out = topr.loss(Outputs(new), topr.prepare(make_inputs(**BATCH)))
     expected = (-0.8 * (-2 + first) + 0.8 * weight_1 * (-2 + last)) / 2
     assert out.loss.item() == pytest.approx(expected)
     (gradient,) = torch.autograd.grad(out.loss, new)
@@ -61,7 +62,7 @@ def test_loss_equals_a_naive_loop(random_batch):
         advantage = regularised[i] - (sum(group) - regularised[i]) / (k - 1)
         weight = 1.0 if advantage >= 0 else min(math.exp(sums["new"][i] - sums["old"][i]), 1.0)
         total += -weight * advantage * sums["new"][i]
-    out = topr.loss(new, None, topr.prepare(inputs))
+    out = topr.loss(Outputs(new), topr.prepare(inputs))
     assert out.loss.item() == pytest.approx(total / len(mask), rel=1e-12)
 
 
@@ -71,6 +72,6 @@ def test_gradient_on_policy_is_that_of_vanilla_rloo(random_batch):
     for name in ("topr", "rloo_vanilla"):
         algorithm = build(name)
         new = inputs.old_logprobs.clone().requires_grad_()
-        algorithm.loss(new, None, algorithm.prepare(inputs)).loss.backward()
+        algorithm.loss(Outputs(new), algorithm.prepare(inputs)).loss.backward()
         gradients.append(new.grad)
     torch.testing.assert_close(*gradients)

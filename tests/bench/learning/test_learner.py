@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from bench.algorithms.base import LossOutput, Minibatch
+from bench.algorithms.base import LossOutput, Minibatch, Outputs
 from bench.config import RunConfig
 from bench.engines.hf import HfEngine
 from bench.learning.learner import Learner
@@ -54,11 +54,11 @@ class Contrastive:
             {"rewards": inputs.scored.rewards[rows]},
         )
 
-    def loss(self, new_logprobs, values, batch):
-        sums = new_logprobs.sum(1) * batch.targets["rewards"]
+    def loss(self, outputs, batch):
+        sums = outputs.logprobs.sum(1) * batch.targets["rewards"]
         loss = torch.nn.functional.softplus(sums[:, None] - sums[None]).mean()
-        if values is not None:
-            loss = loss + (values.sum(1) - batch.targets["rewards"]).square().mean()
+        if outputs.values is not None:
+            loss = loss + (outputs.values.sum(1) - batch.targets["rewards"]).square().mean()
         return LossOutput(self.scale * loss, {"rows": float(len(sums))})
 
 
@@ -95,8 +95,10 @@ def test_step_equals_plain_pytorch(policy, reward_model, rollouts):
     batch = algorithm.prepare(algorithm.inputs)
     sequences = Sequences.of(rollouts).select(batch.rows)
     loss = algorithm.loss(
-        completion_logprobs(models[0], sequences, 0.7),
-        completion_values(models[1], sequences),
+        Outputs(
+            completion_logprobs(models[0], sequences, 0.7),
+            completion_values(models[1], sequences),
+        ),
         batch,
     ).loss
     loss.backward()
@@ -139,16 +141,20 @@ def test_completions_of_a_prompt_share_its_pass_in_micro_batches_too(
     assert read == [*once, *once]  # for the loss, and again for the gradient
 
 
-def test_old_logprobs_are_those_the_algorithm_asks_for(policy, reward_model, rollouts):
+@pytest.mark.parametrize("old_logprobs", ["proximal", "decoupled"])
+def test_old_logprobs_are_those_the_algorithm_asks_for(
+    policy, reward_model, rollouts, old_logprobs
+):
     behaviour = Contrastive()
     make(policy, reward_model, behaviour).step(rollouts)
     assert behaviour.inputs.old_logprobs is rollouts.logprobs
 
-    proximal = Contrastive(old_logprobs="proximal")
+    proximal = Contrastive(old_logprobs=old_logprobs)
     learner = make(policy, reward_model, proximal)
     learner.step(rollouts)
     before = completion_logprobs(policy, Sequences.of(rollouts), 0.7)
     assert torch.equal(proximal.inputs.old_logprobs, before.detach())
+    assert proximal.inputs.behaviour_logprobs is rollouts.logprobs
     stale = learner.step(rollouts)  # the learner has moved on; the gap is what it moved
     rows = torch.tensor(ROWS)
     moved = (proximal.inputs.old_logprobs - rollouts.logprobs)[rows].abs().sum()
