@@ -47,7 +47,9 @@ class _Stage(StageConfig):
 
     task: Annotated[TaskConfig, arg(name="task", prefix_name=False)]
     model: Annotated[str, tyro.conf.Suppress]
-    params: Annotated[StageParams | None, arg(name="stages", prefix_name=False)] = None
+    params: Annotated[
+        StageParams | None, arg(name="stages", prefix_name=False), tyro.conf.AvoidSubcommands
+    ] = None
     seed: int = 0  # of SFT and reward model
 
 
@@ -100,7 +102,6 @@ def parse(arguments: Sequence[str] | None = None) -> Experiment:
         prog="python -m bench.train",
         description=_help(),
         registry=registry,
-        config=(tyro.conf.AvoidSubcommands,),
     )
     plain = {one.name: getattr(found.run.stage, one.name) for one in fields(StageConfig)}
     return replace(found, run=replace(found.run, stage=StageConfig(**plain)))

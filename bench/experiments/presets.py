@@ -192,7 +192,9 @@ def _tiny() -> Preset:
     )
 
 
-def _tldr_run(stage: StageConfig, algorithm: Algorithm, schedule: Schedule) -> RunConfig:
+def _tldr_run(
+    stage: StageConfig, algorithm: Algorithm, schedule: Schedule, updates: int = 256
+) -> RunConfig:
     """Return a run with the authors' TL;DR hyper-parameters.
 
     AdamW, 3e-6 linear, temperature 0.7, 256 updates of 512 prompts, response length 53 in every
@@ -202,7 +204,7 @@ def _tldr_run(stage: StageConfig, algorithm: Algorithm, schedule: Schedule) -> R
         stage=stage,
         algorithm=algorithm,
         schedule=schedule,
-        updates=256,
+        updates=updates,
         prompts_per_batch=256 if algorithm.name in EPISODE_IS_COMPLETION else 512,
         learning_rate=3e-6,
         lr_schedule="per_round",
@@ -231,8 +233,7 @@ def _paper() -> Preset:
 def _small() -> Preset:
     def run_of(stage: StageConfig, algorithm: Algorithm, schedule: Schedule) -> RunConfig:
         return replace(
-            _tldr_run(stage, algorithm, schedule),
-            updates=64,
+            _tldr_run(stage, algorithm, schedule, updates=64),
             prompts_per_batch=128,
             lr_schedule="per_update",
             evaluation=EvalConfig(every=16, prompts=512, max_completion_tokens=128),

@@ -11,7 +11,6 @@ from bench import paths
 from bench.config import RunConfig
 from bench.engines import engine_class
 from bench.experiments.sweep import build_stages
-from bench.stages import find
 from bench.types import StageModels
 
 
@@ -36,6 +35,8 @@ def starting_models(
         UserError: a checkpoint is damaged, or the models cannot be trained as configured.
         RunsFailedError: training failed.
     """
+    from bench.stages import find  # imports torch
+
     mine = results_dir / paths.CHECKPOINTS
     caches = [mine, *([] if record_dir is None else [record_dir / paths.CHECKPOINTS])]
     stages = {config.stage.hash(): config.stage for config in configs}
@@ -53,7 +54,10 @@ def check(configs: Sequence[RunConfig]) -> None:
     Raises:
         UserError: an engine is not installed, or a task's data or models are missing.
     """
+    from bench.stages import find  # imports torch
+
     for engine in {config.engine for config in configs}:
         engine_class(engine).require_installed()
-    for task in {config.stage.hash(): config.stage.task for config in configs}.values():
-        task.build()
+    for stage in {config.stage.hash(): config.stage for config in configs}.values():
+        stage.task.build()
+        find(stage, [])  # released models

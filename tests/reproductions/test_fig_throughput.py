@@ -13,7 +13,7 @@ from reproductions import fig_throughput
 from reproductions import run as script
 from reproductions.fig_throughput import REPRODUCTION
 from reproductions.options import Options
-from reproductions.run import CLAIMS
+from reproductions.reproduction import CLAIMS
 from tests.bench.throughput import made
 
 ROOT = Path(__file__).parents[2]
