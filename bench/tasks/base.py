@@ -6,6 +6,7 @@ nothing; ``build`` makes the task itself. Imports no torch at run time.
 
 from __future__ import annotations
 
+import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -71,18 +72,25 @@ class Task(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskConfig(ABC):
-    """Parameters of a task. All of them are part of a run's identity."""
+class TaskConfig:
+    """Parameters of a task. All of them are part of a run's identity.
+
+    Attributes:
+        name: what the task is called in configurations, tables and files.
+        implementation: where its ``Task`` is, "module:Class", made from the configuration alone.
+    """
 
     name: ClassVar[str]
+    implementation: ClassVar[str]
 
-    @abstractmethod
     def build(self) -> Task:
-        """Return the task.
+        """Return the task; its libraries are imported now.
 
         Raises:
             UserError: data or models are missing.
         """
+        task: Task = pkgutil.resolve_name(self.implementation)(self)
+        return task
 
     def released(self, model: str) -> tuple[str, str] | None:
         """Return where the SFT and the reward model of a policy size are, or None to train them.

@@ -51,6 +51,7 @@ class TldrConfig(TaskConfig):
     """Parameters of the task."""
 
     name: ClassVar[str] = "tldr"
+    implementation: ClassVar[str] = "bench.tasks.tldr:Tldr"
 
     max_prompt_tokens: int = 512  # longer prompts are left out
     tuning_prompts: int = 4096  # the last ones of the data set's train split
@@ -65,14 +66,6 @@ class TldrConfig(TaskConfig):
         for name in ("max_prompt_tokens", "tuning_prompts", "gold_batch_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"tldr parameter {name} = {getattr(self, name)}: must be >= 1")
-
-    def build(self) -> Tldr:
-        """Return the task; data and judge are loaded when first needed.
-
-        Raises:
-            UserError: a data set, a column or a model is missing, or the tokenizer does not fit.
-        """
-        return Tldr(self)
 
     def released(self, model: str) -> tuple[str, str]:
         """Return where the SFT and the reward model of a policy size are.

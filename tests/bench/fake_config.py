@@ -14,9 +14,6 @@ class FakeTaskConfig(TaskConfig):
 
     name: ClassVar[str] = "fake"
 
-    def build(self):
-        raise NotImplementedError
-
 
 STAGE = StageConfig(task=FakeTaskConfig(), model="fake")
 

@@ -8,16 +8,13 @@ a post, nor do objects.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UserError
 from bench.tasks.base import TaskConfig
-
-if TYPE_CHECKING:
-    from bench.tasks.tldr_tiny.task import TldrTiny
 
 Ints = NDArray[np.int64]
 
@@ -39,6 +36,7 @@ class TldrTinyConfig(TaskConfig):
     """The size of the world and the habits of its annotators (rates are probabilities)."""
 
     name: ClassVar[str] = "tldr_tiny"
+    implementation: ClassVar[str] = "bench.tasks.tldr_tiny.task:TldrTiny"
 
     subjects: int = 11  # besides "i"
     verbs: int = 16
@@ -70,12 +68,6 @@ class TldrTinyConfig(TaskConfig):
                 _check(field.name, getattr(self, field.name), 0, 1)
             if field.name.endswith("_prompts"):
                 _check(field.name, getattr(self, field.name), 1, 10**6)
-
-    def build(self) -> TldrTiny:
-        """Return the task, all splits generated."""
-        from bench.tasks.tldr_tiny.task import TldrTiny  # imports transformers
-
-        return TldrTiny(self)
 
     def vocabulary(self) -> list[str]:
         """Return the words in the order of their token ids."""
