@@ -8,6 +8,7 @@ SFT win rate, where it counts. ``record`` holds one model and one learning-rate 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -72,7 +73,7 @@ def series_key(ax: Axes, record: Record) -> None:
         for frame, dashes in series:
             label = looks[frame["algorithm"].iloc[0]].label
             ax.plot([], [], color=style.GREY, lw=1.3, ls=dashes, label=label)
-        ax.legend(loc="upper left", handlelength=2.2)
+        ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.1), handlelength=2.2)
 
 
 def frontier_paths(ax: Axes, record: Record) -> None:
@@ -149,14 +150,15 @@ def tolerance_bars(ax: Axes, record: Record) -> None:
     for row, name in enumerate(order):
         opt = found[name].opt
         if opt is None:
-            ax.text(0.02, row, f"undefined:\n{found[name].reason}", va="center", fontsize=6.5,
-                    color=style.GREY)  # fmt: skip
+            reason = "undefined:\n" + textwrap.fill(found[name].reason, 24)
+            ax.text(0.02, row, reason, va="center", fontsize=6, color=style.GREY)
             continue
         ax.barh(row, opt.estimate, color=looks[name].colour, height=0.55, alpha=0.85)
         ax.errorbar(opt.estimate, row, xerr=_bar(opt), color=style.BLACK, lw=1.0)
         ax.annotate(f"{opt.estimate:.2f}", (max(opt.hi, 0), row), xytext=(3, 0),
                     textcoords="offset points", va="center", fontsize=6.5)  # fmt: skip
-    ax.set_yticks(range(len(order)), [f"{looks[n].label}\n{_n80(found[n])}".strip() for n in order])
+    names = [f"{textwrap.fill(looks[n].label, 16)}\n{_n80(found[n])}".strip() for n in order]
+    ax.set_yticks(range(len(order)), names)
     ax.set_ylim(len(order) - 0.4, -0.6)
     ax.set_xlim(right=max(1.25, ax.get_xlim()[1] * 1.15))
     ax.grid(visible=False)

@@ -138,13 +138,19 @@ def log2_axis(ax: Axes, n: Iterable[int]) -> None:
 def end_labels(ax: Axes, x: float, labels: Sequence[tuple[float, str, str]]) -> None:
     """Write (y, text, colour) at the right of ``x``, moved apart so that none overlap.
 
-    Call it last: it reads the limits of the y axis.
+    The highest stays within the panel. Call it last: it reads the limits of the y axis.
     """
     low, high = ax.get_ylim()
     gap = 0.075 * (high - low)
-    at = -np.inf
-    for y, text, colour in sorted(labels):
-        at = max(y, at + gap)
+    ordered = sorted(labels)
+    places: list[float] = []
+    for y, _, _ in ordered:
+        places.append(max(y, places[-1] + gap) if places else y)
+    if places and places[-1] > high:  # moved down, and those below it
+        places[-1] = high
+        for i in reversed(range(len(places) - 1)):
+            places[i] = min(places[i], places[i + 1] - gap)
+    for at, (_, text, colour) in zip(places, ordered, strict=True):
         ax.annotate(
             text, (x, at), xytext=(6, 0), textcoords="offset points", color=colour, va="center",
             fontsize=7, annotation_clip=False,

@@ -52,6 +52,16 @@ def test_end_labels_keep_their_order_and_a_gap():
     assert at["b"] == pytest.approx(0.575)
 
 
+def test_end_labels_at_the_top_are_moved_down():
+    _, (ax,) = style.subplots(1)
+    ax.set_ylim(0, 1)
+    style.end_labels(
+        ax, 1.0, [(1.0, "c", "k"), (0.99, "b", "k"), (0.98, "a", "k"), (0.1, "d", "k")]
+    )
+    at = {text.get_text(): text.xy[1] for text in ax.texts if isinstance(text, Annotation)}
+    assert at == pytest.approx({"c": 1.0, "b": 0.925, "a": 0.85, "d": 0.1})
+
+
 def runs(**columns):
     base = {
         "seed": [0, 1], "preset": ["tiny"] * 2, "model": ["0.1m"] * 2,
