@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,6 +19,19 @@ from bench.learning.sequences import Sequences
 from bench.types import LearnerStep, Rollouts, ScoredRollouts, WeightSnapshot
 
 Forward = Callable[[Sequences], Tensor]  # M rows -> an output per token, [M, T]
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """What was measured while training on a batch: see ``LearnerStep``."""
+
+    loss: float
+    grad_norm: float
+    logprob_gap_mean: float
+    metrics: Mapping[str, float]
+
+
+_UNTRAINABLE = _Trained(math.nan, math.nan, math.nan, {})
 
 
 class Learner:
@@ -77,7 +91,8 @@ class Learner:
         """Train on one batch for the algorithm's epochs and return what was measured.
 
         A non-finite loss or gradient is not applied. It is returned, and the caller ends the run
-        as diverged.
+        as diverged. Non-finite rewards or behaviour log-probs are a non-finite loss, whatever the
+        algorithm makes of them: one that only compares rewards would train on.
         """
         version = self.policy_version
         start = time.perf_counter()
@@ -86,16 +101,33 @@ class Learner:
             rollouts, sequences, ref_logprobs=self.algorithm.needs_ref_logprobs
         )
         scored_at = time.perf_counter()
-
-        batch = self.algorithm.prepare(self._inputs(scored, sequences))
-        trained = sequences.select(batch.rows)
         learning_rate = self.config.learning_rate_at(version)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
+        trained = self._train(scored, sequences) if _finite(scored) else _UNTRAINABLE
+        self.policy_version += 1
+
+        return LearnerStep(
+            policy_version=version,
+            learning_rate=learning_rate,
+            loss=trained.loss,
+            grad_norm=trained.grad_norm,
+            reward_mean=float(scored.rewards.mean()),
+            logprob_gap_mean=trained.logprob_gap_mean,
+            score_s=scored_at - start,
+            learn_s=time.perf_counter() - scored_at,
+            metrics=trained.metrics,
+        )
+
+    def _train(self, scored: ScoredRollouts, sequences: Sequences) -> _Trained:
+        """Take the algorithm's optimiser steps on a scored batch."""
+        batch = self.algorithm.prepare(self._inputs(scored, sequences))
+        minibatch = sequences.select(batch.rows)
+        behaviour = scored.rollouts.logprobs[batch.rows]
         for epoch in range(self.algorithm.epochs):
-            new_logprobs, loss, metrics = self._backward(trained, batch)
+            new_logprobs, loss, metrics = self._backward(minibatch, batch)
             if epoch == 0:
-                gap = (new_logprobs - rollouts.logprobs[batch.rows]).abs().sum() / batch.mask.sum()
+                gap = (new_logprobs - behaviour).abs().sum() / batch.mask.sum()
             grad_norm = float(
                 torch.nn.utils.clip_grad_norm_(
                     self._parameters, self.config.max_grad_norm or math.inf
@@ -104,19 +136,7 @@ class Learner:
             if not (math.isfinite(loss) and math.isfinite(grad_norm)):
                 break
             self._optimizer.step()
-        self.policy_version += 1
-
-        return LearnerStep(
-            policy_version=version,
-            learning_rate=learning_rate,
-            loss=loss,
-            grad_norm=grad_norm,
-            reward_mean=float(scored.rewards.mean()),
-            logprob_gap_mean=float(gap),
-            score_s=scored_at - start,
-            learn_s=time.perf_counter() - scored_at,
-            metrics=metrics,
-        )
+        return _Trained(loss, grad_norm, float(gap), metrics)
 
     @torch.no_grad()
     def _inputs(self, scored: ScoredRollouts, sequences: Sequences) -> Inputs:
@@ -190,6 +210,12 @@ class Learner:
         """
         parts: tuple[Tensor, ...] = rows.argsort().split(self.config.microbatch_rows or len(rows))
         return parts
+
+
+def _finite(scored: ScoredRollouts) -> bool:
+    """Return whether all rewards and behaviour log-probs are numbers that can be trained on."""
+    numbers = (scored.rewards, scored.rollouts.logprobs)
+    return all(bool(torch.isfinite(one).all()) for one in numbers)
 
 
 def _in_parts(forward: Forward, parts: Sequence[Sequences], rows: Sequence[Tensor]) -> Tensor:

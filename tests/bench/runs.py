@@ -102,6 +102,11 @@ def run(config: RunConfig, source, slow=lambda: None) -> tuple[Run, Learner]:
     return Run(config, source, learner, Evaluator(config, FakeTask(prompts()), scorer)), learner
 
 
+def weights(learner) -> dict[str, torch.Tensor]:
+    """Return a copy of all that the learner trains, and of its optimiser."""
+    return {name: value.clone() for name, value in learner.state().items()}
+
+
 def outcome(result, learner) -> dict[str, object]:
     """Return all that does not depend on time, to the last bit."""
 
