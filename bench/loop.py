@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,6 +25,8 @@ from bench.learning.learner import Learner
 from bench.sources import Source
 from bench.types import LearnerStep, Records, Rollouts, RunResult, Span, StageModels, StepRecord
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -29,6 +34,7 @@ class Progress:
 
     step: int  # updates done
     win_rate: float  # of the latest evaluation
+    warning: str = ""  # one line for the user, where there is something to tell
 
 
 OnProgress = Callable[[Progress], None]
@@ -47,12 +53,13 @@ def train(
     Args:
         config: the run.
         models: SFT and reward checkpoints to start from.
-        on_progress: called after every update.
+        on_progress: called after every update, and with every warning.
         execution: how to carry it out; by default in this process, one thing after the other. The
             checkpoints in ``checkpoint_dir`` stay until the caller has stored the result.
 
     Raises:
-        UserError: unknown task, algorithm, engine or parameter, or the engine cannot start.
+        UserError: unknown task, algorithm, engine or parameter, or the engine cannot start or
+            returns no tokens.
         HandoffError: the engine did not take over the learner's weights.
         WorkerError: the engine's process failed too often.
     """
@@ -92,9 +99,14 @@ class Run:
         directory: Path | None = None,
         checkpoint_every: int = 1,
     ) -> RunResult:
-        """Run to the end, from the last checkpoint in ``directory`` if there is one."""
+        """Run to the end, from the last checkpoint in ``directory`` if there is one.
+
+        One that is damaged is removed, with a warning.
+        """
         config, source, learner = self._config, self._source, self._learner
-        saved = checkpoint.load_latest(directory) if directory is not None else None
+        saved = None
+        if directory is not None:
+            saved = checkpoint.load_latest(directory, learner.check, partial(_warn, on_progress))
         if saved is not None:
             self._records = saved.records
             learner.restore(saved.step, saved.learner)
@@ -107,6 +119,7 @@ class Run:
             start = time.perf_counter()
             rollouts = source.next()  # the only line that may wait
             waited = time.perf_counter()
+            self._require_tokens(rollouts)
             measured = learner.step(rollouts)
             learned = time.perf_counter()
             if source.wants(learner.policy_version):
@@ -124,6 +137,13 @@ class Run:
             if on_progress is not None:
                 on_progress(Progress(done, records.evals[-1].win_rate))
         return self._result("completed", None)
+
+    def _require_tokens(self, rollouts: Rollouts) -> None:
+        if not rollouts.completion_mask.any():
+            raise UserError(
+                f"engine {self._config.engine!r}: returned no completion tokens for batch "
+                f"{len(self._records.steps)}, an engine must return at least one per completion"
+            )
 
     def _keep(
         self,
@@ -198,6 +218,13 @@ class Run:
             records.wall_s,
             self._spans(),
         )
+
+
+def _warn(on_progress: OnProgress | None, warning: str) -> None:
+    """Tell the user of something before the first update."""
+    _log.warning("%s", warning)
+    if on_progress is not None:
+        on_progress(Progress(0, math.nan, warning))
 
 
 @contextmanager

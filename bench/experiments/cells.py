@@ -62,7 +62,7 @@ def train_cell(
 
     Args:
         job: of a ``Cell``.
-        on_progress: called after every update.
+        on_progress: called after every update, and with every warning.
         copies: of ``directories``, where the worker is on another machine.
         directories: those that runs start from.
         checkpoint_dir: where an interrupted run is resumed from; None: none is.
@@ -85,7 +85,9 @@ def train_cell(
         # a timed run is one piece
         execution = replace(execution, checkpoint_dir=checkpoint_dir)
     started = provenance.now_utc()
-    result = train(config, models, lambda at: on_progress(at.step, at.win_rate), execution)
+    result = train(
+        config, models, lambda at: on_progress(at.step, at.win_rate, at.warning), execution
+    )
     return Trained(
         result,
         source=execution.source,

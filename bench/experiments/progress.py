@@ -103,6 +103,8 @@ class Display:
                     self._updates.setdefault(index, job.updates)  # it may report nothing
                 self._total_updates -= job.updates - self._updates.get(index, 0)
         self._show_overall()
+        if event.warning:
+            say(self._console, f"warning: {job.label}: {event.warning}")
         if event.kind in ("retried", "failed"):
             say(self._console, f"{job.label}: {event.error}")
         elif event.kind == "finished" and self._progress.disable:

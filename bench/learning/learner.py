@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from bench.algorithms.base import Algorithm, Inputs, Minibatch, Outputs
 from bench.config import RunConfig
+from bench.learning.checkpoint import Checkpoint, check_tensors
 from bench.learning.logprobs import completion_logprobs, completion_values
 from bench.learning.scoring import Scorer
 from bench.learning.sequences import Sequences
@@ -74,8 +75,25 @@ class Learner:
             state |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
         return state
 
+    def check(self, saved: Checkpoint) -> None:
+        """Make sure that a checkpoint is of this learner's models.
+
+        Raises:
+            DamagedError: a tensor is missing, unknown or of another shape.
+        """
+        expected = {f"parameters.{i}": p.detach() for i, p in enumerate(self._parameters)}
+        stepped = {key.split(".")[1] for key in saved.learner if key.startswith("optimizer.")}
+        for i, p in enumerate(self._parameters):
+            if str(i) in stepped:  # not where a parameter never had a gradient
+                moments = {"step": torch.tensor(0.0), "exp_avg": p, "exp_avg_sq": p}
+                expected |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
+        check_tensors("learner", saved.learner, expected)
+        weights = self.policy.state_dict()
+        for snapshot in saved.snapshots:
+            check_tensors(f"snapshot {snapshot.policy_version}", snapshot.state, weights)
+
     def restore(self, policy_version: int, state: Mapping[str, Tensor]) -> None:
-        """Go on from what ``state`` returned at this version."""
+        """Go on from what ``state`` returned at this version; ``check`` it first."""
         optimizer = self._optimizer.state_dict()
         optimizer["state"] = {}
         for key, value in state.items():

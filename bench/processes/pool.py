@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from bench.errors import UserError
 from bench.processes.local import LocalWorker
@@ -48,11 +48,19 @@ class Event:
     index: int
     updates: int = 0
     win_rate: float = float("nan")
+    warning: str = ""  # one line for the user, with progress
     error: str = ""  # one line, for retried, failed and refused
     result: Any = None  # what the job returned, for finished
 
 
-OnProgress = Callable[[int, float], None]  # updates done, latest win rate
+class OnProgress(Protocol):
+    """What a job reports to."""
+
+    def __call__(self, updates: int, win_rate: float, warning: str = "") -> None:
+        """Take updates done, the latest win rate and, if any, a line for the user."""
+        ...
+
+
 Execute = Callable[..., Any]  # job, OnProgress, the worker's directories -> the job's result
 Message = dict[str, Any]  # the fields of an Event, except its index
 
@@ -95,8 +103,9 @@ class JobHost:
         sys.exit()
 
     def _run(self, job: Job) -> None:
-        def on_progress(updates: int, win_rate: float) -> None:
-            self._messages.put({"kind": "progress", "updates": updates, "win_rate": win_rate})
+        def on_progress(updates: int, win_rate: float, warning: str = "") -> None:
+            report = {"updates": updates, "win_rate": win_rate, "warning": warning}
+            self._messages.put({"kind": "progress", **report})
 
         try:
             result = self._execute(job, on_progress, *self._directories)

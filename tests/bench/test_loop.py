@@ -1,11 +1,13 @@
 """What the loop records of an update, with a learner and a source that say what they are told."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
+import pytest
 import torch
 
+from bench.errors import UserError
 from bench.loop import Progress, Run
 from bench.staleness import lag
 from bench.types import LearnerStep, Prompt, Rollouts
@@ -92,6 +94,27 @@ def test_a_row_has_what_learner_source_and_clock_say():
         "metrics": {"clip_fraction": 0.75, "handoff_s": 0.125},
     }  # fmt: skip
     assert progress == [Progress(step + 1, 0.5) for step in range(runs.UPDATES)]
+
+
+@pytest.mark.parametrize("width", [0, 3], ids=["no tokens", "all of them masked"])
+def test_an_engine_that_returns_no_tokens_is_one_clear_line(width):
+    class Silent(Source):
+        def next(self):
+            empty = torch.zeros(2, width)
+            return replace(
+                super().next(),
+                completion_tokens=empty.long(),
+                completion_mask=empty.bool(),
+                logprobs=empty,
+            )
+
+    this = Run(runs.config(lag(1)), Silent(), Learner([2.0]), EVALUATOR)
+    with pytest.raises(UserError) as raised:
+        this.execute()
+    assert str(raised.value) == (
+        "engine 'hf': returned no completion tokens for batch 0, an engine must return at least "
+        "one per completion"
+    )
 
 
 def test_a_run_ends_as_diverged_at_the_first_loss_that_is_not_finite():

@@ -25,11 +25,11 @@ class Replay:
         )
         self.display = Display(jobs, console, unit, get_time=lambda: self.now, **options)
 
-    def at(self, now, kind, index, updates=0, win_rate=float("nan"), error=""):
+    def at(self, now, kind, index, updates=0, win_rate=float("nan"), **text):
         """Let something happen; return what is printed."""
         self.now = now
         before = len(self.file.getvalue())
-        self.display.add(Event(kind, index, updates=updates, win_rate=win_rate, error=error))
+        self.display.add(Event(kind, index, updates=updates, win_rate=win_rate, **text))
         return self.file.getvalue()[before:]
 
 
@@ -47,6 +47,15 @@ def test_a_finished_job_is_one_plain_line_where_there_is_no_terminal():
         replay.at(112.0, "progress", 1, 10, 0.25)
         assert replay.at(112.0, "finished", 1) == "[2/2] ppo seed 0: win rate 0.250 in 12 s\n"
     assert replay.file.getvalue().count("\n") == 2
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_warning_is_printed_on_a_line_of_its_own(terminal):
+    replay = Replay([job("ppo seed 0")], terminal=terminal)
+    with replay.display:
+        replay.at(0.0, "started", 0)
+        printed = replay.at(0.0, "progress", 0, 0, warning="checkpoint /a/b: [c] is damaged")
+    assert "warning: ppo seed 0: checkpoint /a/b: [c] is damaged\n" in printed
 
 
 def test_what_is_done_is_counted_with_what_was_done_before():

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from bench.experiments import arms as timing
 from bench.experiments import cells, sweep
+from bench.loop import Progress
 from bench.records import store
 from tests.bench import fakes
 
@@ -35,6 +36,23 @@ def test_timed_runs_come_last_and_one_at_a_time(tmp_path):
     assert min(alone) - max(together) >= 1e9 * run_s
     first, second, third = sorted(alone)
     assert min(second - first, third - second) >= 1e9 * run_s
+
+
+def test_what_a_run_reports_reaches_the_pool(monkeypatch):
+    def train(config, _models, on_progress, _execution):
+        on_progress(Progress(0, 0.25, "a checkpoint is damaged"))
+        on_progress(Progress(1, 0.5))
+        return fakes.result(config)
+
+    monkeypatch.setattr("bench.loop.train", train)
+    (models,) = fakes.MODELS.values()
+    reports = []
+    cells.train_cell(
+        cells.job_of("run", cells.Cell(fakes.config(), models)),
+        lambda *report: reports.append(report),
+        origin=fakes.PROVENANCE,
+    )
+    assert reports == [(0, 0.25, "a checkpoint is damaged"), (1, 0.5, "")]
 
 
 @pytest.mark.parametrize("arm", [None, "whole"])

@@ -24,11 +24,16 @@ def some(step):
     return Checkpoint(step, state, [snapshot(step), snapshot(step + 10)], records)
 
 
+def latest(directory):
+    """Return the last checkpoint, where none may be damaged."""
+    return checkpoint.load_latest(directory, lambda _: None, pytest.fail)
+
+
 def test_the_latest_checkpoint_is_read_back_and_older_ones_are_removed(tmp_path):
-    assert checkpoint.load_latest(tmp_path / "nothing") is None
+    assert latest(tmp_path / "nothing") is None
     for step in (9, 100):
         checkpoint.save(tmp_path, some(step))
-    found = checkpoint.load_latest(tmp_path)
+    found = latest(tmp_path)
     assert found.step == 100
     assert torch.equal(found.learner["parameters.0"], torch.tensor([0.1, 100.0]))
     assert [kept.policy_version for kept in found.snapshots] == [100, 110]
@@ -47,17 +52,7 @@ def test_a_checkpoint_that_was_being_written_is_ignored(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"cannot write the checkpoint .*: No space left"):
         checkpoint.save(tmp_path, some(2))
     monkeypatch.undo()
-    assert checkpoint.load_latest(tmp_path).step == 1
-
-
-@pytest.mark.parametrize("name", ["state.json", "learner.safetensors", "snapshot-1.safetensors"])
-def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path, name):
-    checkpoint.save(tmp_path, some(1))
-    path = tmp_path / "step-00000001" / name
-    path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(UserError, match=r"cannot read the checkpoint .*; delete it$") as caught:
-        checkpoint.load_latest(tmp_path)
-    assert "\n" not in str(caught.value)
+    assert latest(tmp_path).step == 1
 
 
 def test_nothing_is_pickled(tmp_path):

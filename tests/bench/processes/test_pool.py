@@ -57,6 +57,14 @@ def test_a_job_reports_and_its_result_comes_back(tmp_path, launch):
     assert not list((tmp_path / "logs").iterdir())
 
 
+def test_a_job_can_warn_the_user(tmp_path, launch):
+    events = list(run(tmp_path, launch, "warn"))
+    warned = Event("progress", 0, updates=1, win_rate=0.25, warning="the checkpoint was damaged")
+    assert events[2] == warned
+    assert kinds(events)[-1] == "finished"
+    assert [event.warning for event in events if event is not events[2]] == [""] * 4
+
+
 def test_a_worker_takes_job_after_job_and_no_more_are_started_than_allowed(tmp_path, launch):
     events = list(run(tmp_path, launch, *[""] * 5, workers=2))
     finished = [event for event in events if event.kind == "finished"]
