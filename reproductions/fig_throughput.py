@@ -25,6 +25,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.errors import UserError
+from bench.experiments.sweep import locked
 from bench.paths import ROOT, THROUGHPUT
 from bench.throughput import table
 from plots.analysis.frames import Record
@@ -63,7 +64,7 @@ def measure(options: Options) -> None:
     """Run the benchmarks in a process of their own; at preset smoke those that take seconds.
 
     Raises:
-        UserError: the place is that of recorded ones, or the benchmarks failed.
+        UserError: the place is that of recorded ones or in use, or the benchmarks failed.
     """
     name, out = options.preset.name, options.results_dir / THROUGHPUT
     refuse_records(options.results_dir)
@@ -78,7 +79,10 @@ def measure(options: Options) -> None:
         *quick,
         str(BENCHMARKS),
     ]
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env={**os.environ, **settings})
+    with locked(options.results_dir):
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=ROOT, env={**os.environ, **settings}
+        )
     if done.returncode != 0:
         raise UserError(f"the benchmarks failed, see above: pytest's status {done.returncode}")
 

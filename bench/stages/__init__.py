@@ -7,8 +7,10 @@ checkpoints are released.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -43,6 +45,9 @@ CURVES = pa.schema([
 def resolve(stage: StageConfig, *, cache_dir: Path, fresh: bool = False) -> StageModels:
     """Return the stage's checkpoints, training them if ``cache_dir`` has none.
 
+    Whoever has it train must be alone in ``cache_dir``: what interrupted trainings of the stage
+    left there is removed first.
+
     Args:
         stage: what to train.
         cache_dir: where checkpoints are kept.
@@ -58,8 +63,12 @@ def resolve(stage: StageConfig, *, cache_dir: Path, fresh: bool = False) -> Stag
     task = stage.task.build()
     store.check_writable(cache_dir)
     final = cache_dir / checkpoint_name(stage)
-    with tempfile.TemporaryDirectory(prefix=f".{final.name}-", dir=cache_dir) as temporary:
+    prefix = f".{final.name}-"
+    for left in cache_dir.glob(f"{glob.escape(prefix)}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=cache_dir) as temporary:
         built = Path(temporary) / "new"
+        built.mkdir()
         _train(stage, stage.params, task, built)
         if final.exists():
             final.rename(Path(temporary) / "old")

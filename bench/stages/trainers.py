@@ -48,7 +48,7 @@ def train_sft(
         "input_ids": [prompt + completion for prompt, completion in rows],
         "labels": [(-100,) * len(prompt) + completion for prompt, completion in rows],
     })  # fmt: skip
-    with quiet(), tempfile.TemporaryDirectory() as scratch:
+    with quiet(), tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
         trainer = SFTTrainer(
             model=model,
             args=SFTConfig(
@@ -84,7 +84,11 @@ def train_reward(
         "chosen_ids": [prompt.token_ids + chosen for prompt, chosen, _ in comparisons],
         "rejected_ids": [prompt.token_ids + rejected for prompt, _, rejected in comparisons],
     })  # fmt: skip
-    with quiet(), tempfile.TemporaryDirectory() as scratch, torch.random.fork_rng():
+    with (
+        quiet(),
+        tempfile.TemporaryDirectory(dir=directory.parent) as scratch,
+        torch.random.fork_rng(),
+    ):
         torch.manual_seed(seed)  # draws the new score head
         model = AutoModelForSequenceClassification.from_pretrained(
             sft_dir, num_labels=1, pad_token_id=tokenizer.pad_token_id

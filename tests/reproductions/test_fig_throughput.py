@@ -7,6 +7,7 @@ import pytest
 
 from bench.errors import UserError
 from bench.experiments.presets import preset
+from bench.experiments.sweep import locked
 from bench.throughput import table
 from plots.analysis import claims
 from reproductions import fig_throughput
@@ -111,6 +112,33 @@ def test_benchmarks_that_fail_are_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(fig_throughput, "BENCHMARKS", ROOT / "tests" / "nowhere" / "below")
     with pytest.raises(UserError, match="the benchmarks failed, see above: pytest's status 4"):
         fig_throughput.measure(Options(preset=preset("smoke"), out=tmp_path))
+
+
+TRIES_THE_LOCK = """
+import fcntl, os, pathlib
+out = pathlib.Path(os.environ["ASYNC_RLHF_BENCH_OUT"])
+with (out.parent / ".lock").open("w") as file:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (out.parent / "lock").write_text("free")
+    except BlockingIOError:
+        (out.parent / "lock").write_text("held")
+"""
+
+
+def test_nothing_else_writes_to_the_results_while_they_are_measured(tmp_path, monkeypatch):
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "conftest.py").write_text(TRIES_THE_LOCK)
+    monkeypatch.setattr(fig_throughput, "BENCHMARKS", tmp_path / "benchmarks")
+    options = Options(preset=preset("smoke"), out=tmp_path / "out")
+    with pytest.raises(UserError, match="pytest's status 5"):  # no benchmarks there
+        fig_throughput.measure(options)
+    assert (tmp_path / "out" / "lock").read_text() == "held"
+    with locked(tmp_path / "out"), pytest.raises(UserError) as raised:
+        fig_throughput.measure(options)
+    assert str(raised.value) == (
+        f"another sweep is running in {tmp_path / 'out'}; wait for it or choose another --out"
+    )
 
 
 def run(*arguments):

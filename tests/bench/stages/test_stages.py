@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
+    Trainer,
 )
 
 from bench import hub, stages
@@ -179,6 +181,50 @@ def test_a_crash_leaves_what_was_there(
     found = find(STAGE, [copied])
     assert found is not None
     assert found.digest == models.digest
+
+
+def test_what_interrupted_trainings_left_is_removed_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, other = f"smoke-{STAGE.hash()}", f"smoke-{replace(STAGE, seed=1).hash()}"
+    for left in (f".{name}-a1b2c3d4/new/sft", f".{name}-e5f6a7b8", f".{other}-a1b2c3d4"):
+        (tmp_path / left).mkdir(parents=True)
+    found = []
+
+    def interrupt(*_: object) -> None:
+        found.extend(path.name for path in tmp_path.iterdir())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages, "_train", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        resolve(STAGE, cache_dir=tmp_path)
+    assert f".{other}-a1b2c3d4" in found  # another's, which is not built now
+    (mine,) = (path for path in found if path.startswith(f".{name}-"))
+    assert mine not in (f".{name}-a1b2c3d4", f".{name}-e5f6a7b8")
+    assert [path.name for path in tmp_path.iterdir()] == [f".{other}-a1b2c3d4"]
+
+
+def test_all_that_is_written_while_training_lies_in_the_stages_own_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary, cache = tmp_path / "temporary", tmp_path / "cache"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    scratches = []
+    run = trainers._run
+
+    def noted(trainer: Trainer) -> trainers.Curve:
+        scratches.append(Path(trainer.args.output_dir))
+        assert scratches[-1].is_dir()
+        curve = run(trainer)
+        assert list(temporary.iterdir()) == []
+        return curve
+
+    monkeypatch.setattr(trainers, "_run", noted)
+    name = resolve(STAGE, cache_dir=cache).sft_dir.parent.name
+    assert len(scratches) == 2
+    assert all(path.relative_to(cache).parts[0].startswith(f".{name}-") for path in scratches)
+    assert list(temporary.iterdir()) == []
 
 
 def test_find_takes_the_first_directory_that_has_them(
