@@ -13,15 +13,13 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    PreTrainedModel,
     Trainer,
 )
 
-from bench import hub, stages
+from bench import stages
 from bench.config import StageConfig, StageParams
 from bench.errors import UserError
 from bench.stages import CURVES, find, resolve, trainers
-from bench.tasks.tldr import STAGE_MODELS, TldrConfig
 from bench.tasks.tldr_tiny.world import TldrTinyConfig
 from bench.types import StageModels
 
@@ -265,48 +263,3 @@ def test_resolve_refuses_what_cannot_be_trained(
     with pytest.raises(UserError, match=message):
         resolve(replace(STAGE, **changes), cache_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture
-def hub_dir(
-    tmp_path: Path,
-    policy: PreTrainedModel,
-    reward_model: PreTrainedModel,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Path:
-    monkeypatch.setenv(hub.HUB_DIR, str(tmp_path))
-    sft, reward = STAGE_MODELS["410m"]
-    policy.save_pretrained(tmp_path / sft)
-    reward_model.save_pretrained(tmp_path / reward)
-    return tmp_path
-
-
-def test_released_checkpoints_are_taken_from_where_the_task_says(hub_dir: Path) -> None:
-    stage = StageConfig(task=TldrConfig(), model="410m")
-    sft, reward = STAGE_MODELS["410m"]
-    found = resolve(stage, cache_dir=hub_dir / "unused")
-    assert (found.sft_dir, found.reward_dir) == (hub_dir / sft, hub_dir / reward)
-    assert not (hub_dir / "unused").exists()
-
-
-def test_a_released_checkpoint_without_weights_is_not_to_be_deleted(hub_dir: Path) -> None:
-    sft, _ = STAGE_MODELS["410m"]
-    (hub_dir / sft / "model.safetensors").unlink()
-    with pytest.raises(UserError) as raised:
-        find(StageConfig(task=TldrConfig(), model="410m"), [])
-    assert str(raised.value) == (
-        f"checkpoint {hub_dir / sft}: has no config.json or no safetensors; "
-        "put the model's files there"
-    )
-
-
-def test_stage_params_default_to_presets_tiny() -> None:
-    from bench.experiments.stage_configs import tiny_stage
-
-    assert tiny_stage("0.1m").params == StageParams()
-
-
-def test_stage_params_below_1_are_refused() -> None:
-    with pytest.raises(UserError, match="stage parameter comparisons = 0: must be above 0"):
-        StageParams(comparisons=0)
-    assert StageParams(sft_warmup_steps=0).sft_warmup_steps == 0
