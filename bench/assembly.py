@@ -1,4 +1,4 @@
-"""Puts a run together: models, learner, evaluator, and the source that the execution asks for."""
+"""Builds a run: models, learner, evaluator, and the source that the execution asks for."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def assemble(
     config: RunConfig, models: StageModels, execution: Execution | None = None
 ) -> tuple[Source, Learner, Evaluator]:
-    """Load the models and connect source, learner and evaluator; the source is to be closed.
+    """Load the models and connect source, learner and evaluator. The caller closes the source.
 
     Raises:
         UserError: unknown task, algorithm or parameter.

@@ -14,7 +14,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are ``UserError``."""
 
     def error(self, message: str) -> NoReturn:
-        """Refuse a command line.
+        """Report a wrong command line.
 
         Raises:
             UserError: always.
@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_command(command: Callable[[], None]) -> int:
-    """Run a command and return its exit status: 0, 1 if runs failed, 2 for what the user can mend.
+    """Run a command and return its exit status: 0, 1 if runs failed, 2 for a ``UserError``.
 
     An error is one line on standard error. Ctrl-C is status 130.
     """

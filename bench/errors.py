@@ -1,13 +1,13 @@
-"""The one error that is the user's to mend."""
+"""Errors that a command reports in one line."""
 
 
 class UserError(ValueError):
-    """What the user asked for cannot be done; one line says what, where and what is allowed.
+    """An error that the user can fix. The message is one line: what, where, what is allowed.
 
-    A wrong flag, an impossible configuration, a damaged file and a full disk are all of this kind:
-    a command prints the line and exits with status 2.
+    Examples are a wrong flag, an impossible configuration, a damaged file and a full disk. A
+    command prints the line and exits with status 2.
     """
 
 
 class RunsFailedError(RuntimeError):
-    """Runs failed although what was asked for is possible; one line. Exit status 1."""
+    """Some runs failed, although the request was valid. One line; exit status 1."""

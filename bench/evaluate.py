@@ -24,7 +24,7 @@ from bench.types import EvalRecord, Rollouts, Sample, Sampling
 
 @dataclass(frozen=True, slots=True)
 class Elapsed:
-    """How much training an evaluation comes after."""
+    """The training done before an evaluation."""
 
     step: int
     episodes: int

@@ -21,7 +21,7 @@ HUB_DIR = "ASYNC_RLHF_HUB_DIR"  # the environment variable; unset or empty: the 
 
 
 def use_hub_dir(directory: Path) -> None:
-    """Have this process and those that it starts read from a hub directory, and download nothing.
+    """Make this process, and those that it starts, read from a hub directory and never download.
 
     Raises:
         UserError: there is no such directory.
@@ -70,7 +70,7 @@ def resolve_hub(name: str, holds: str = "config.json") -> str:
 
 
 def dataset_files(name: str, split: str) -> list[Path]:
-    """Return the Parquet files of a data set's split, in order; downloads them if need be.
+    """Return the Parquet files of a data set's split, in order. Downloads them if necessary.
 
     Raises:
         UserError: they are not in the hub directory in use or, where there is none, on the hub.

@@ -54,8 +54,8 @@ def train(
         config: the run.
         models: SFT and reward checkpoints to start from.
         on_progress: called after every update, and with every warning.
-        execution: how to carry it out; by default in this process, one thing after the other. The
-            checkpoints in ``checkpoint_dir`` stay until the caller has stored the result.
+        execution: how to carry it out; by default in this process, generation and training in
+            turn. Checkpoints in ``checkpoint_dir`` stay until the caller has stored the result.
 
     Raises:
         UserError: unknown task, algorithm, engine or parameter, or the engine cannot start or
@@ -73,7 +73,7 @@ def train(
     directory = None
     if execution.checkpoint_dir is not None:
         directory = execution.checkpoint_dir / config.run_id(models.digest)
-    # Before this process is confined to the learner's cores: the engine's are among the others.
+    # Before this process is limited to the learner's cores: the engine needs other cores.
     source, learner, evaluator = assemble(config, models, execution)
     with closing(source), on_learner_cores(execution):
         run = Run(config, source, learner, evaluator)
@@ -229,7 +229,7 @@ def _warn(on_progress: OnProgress | None, warning: str) -> None:
 
 @contextmanager
 def on_learner_cores(execution: Execution) -> Iterator[None]:
-    """Give this process the learner's threads and cores, and afterwards its own again."""
+    """Set this process to the learner's threads and cores; restore its own at the end."""
     threads = torch.get_num_threads()
     cores, _ = execution.cores()
     before = os.sched_getaffinity(0) if cores is not None else None

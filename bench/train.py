@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def summary(results_dir: Path, run_id: str) -> str:
-    """Return what was found, in one line, and where it lies.
+    """Return the results in one line, and where the tables are.
 
     Staleness is in optimiser steps: mean and maximum over the run's batches.
     """
@@ -173,7 +173,7 @@ def _help() -> str:
 
 
 def _schedule_rule(info: Any) -> tyro.constructors.PrimitiveConstructorSpec[Schedule] | None:
-    """Read a schedule as people write it: ``reuse(16)``."""
+    """Tell tyro how to read a schedule such as ``reuse(16)``."""
     if info.type is not Schedule:
         return None
     return tyro.constructors.PrimitiveConstructorSpec(

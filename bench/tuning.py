@@ -1,6 +1,6 @@
 """Choose an algorithm's hyper-parameters: ``python -m bench.tuning --algorithms grpo``.
 
-Searches the grid that stands in the algorithm's file, at N = 1, on tuning seeds and prompts that no
+Searches the grid in the algorithm's file, at N = 1, on tuning seeds and prompts that no
 figure reports on. The choice goes to tuned.toml in the results directory, where every later run of
 the preset finds it; until then an algorithm runs at the preset's default learning rate and is
 marked as untuned. All trials are kept in tuning/ and, as a table, in tuning.parquet beside it. A
@@ -45,7 +45,7 @@ def tune(
     console: Console,
     into: Path | None = None,
 ) -> pd.DataFrame:
-    """Search, and write the choices where the next run finds them.
+    """Search, and write the choices to the file that later runs read.
 
     Args:
         chosen: the preset.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
-# How a run whose time counts uses the machine's cores: see ``bench.experiments.arms``.
+# How a timed run uses the machine's cores: see ``bench.experiments.arms``.
 Timed = Literal["split", "whole", "overlapped"]
 
 
@@ -81,11 +81,11 @@ class Rollouts:
 
 @dataclass(frozen=True, slots=True)
 class ScoredRollouts:
-    """Rollouts with what the frozen models say of them.
+    """Rollouts with the outputs of the frozen models.
 
     ``rewards`` [R] are the proxy reward model's scores, a missing EOS already penalised.
-    ``ref_logprobs`` [R, T] are the SFT model's at the sampling temperature, or None where the
-    algorithm does not ask for them.
+    ``ref_logprobs`` [R, T] are the SFT model's at the sampling temperature, or None if the
+    algorithm does not need them.
     """
 
     rollouts: Rollouts
@@ -138,7 +138,7 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Who did what when (table ``spans``).
+    """What a process did, and when (table ``spans``).
 
     Times are of ``time.perf_counter``, which on Linux all processes of a machine share.
     ``step`` is the batch for load, generate, wait, score and learn, and the policy version for

@@ -6,8 +6,8 @@ final KL to the SFT model, a line through each algorithm's N. Middle: final win 
 Right: off-policy tolerance (OPT), the gain over SFT that is retained, averaged over log2 N.
 
 The paper (Pythia 410M, TL;DR, one run per point): PPO is best on-policy and degrades fast, RLOO
-likewise; Online DPO loses least; Best-of-2 is not robust, so that it is the contrastive loss, not
-the choice between two samples, that makes Online DPO robust.
+likewise; Online DPO loses least; Best-of-2 is not robust. So the contrastive loss makes Online DPO
+robust, not the choice between two samples.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ time goes, and the ideal bound max(generate, train) + rest. Timed runs have the 
 themselves.
 
 The paper (Pythia 410M to 2.8B, TL;DR, four A100): equal win rate, 25% faster at 2.8B. It compares
-Hugging Face generation with vLLM, so that its speed-up is asynchrony's and the engine's.
+Hugging Face generation with vLLM, so its speed-up is that of asynchrony and of the engine.
 """
 
 from __future__ import annotations

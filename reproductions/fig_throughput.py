@@ -55,7 +55,7 @@ def draw(record: Record) -> Figure:
 
 
 def tabulate(record: Record, options: Options) -> pd.DataFrame:
-    """Return what was aimed for, what was measured and whether it is met."""
+    """Return the targets, the measured values and whether they are met."""
     del options
     return table.targets(record.throughput.to_dict("records"))
 
@@ -64,7 +64,7 @@ def measure(options: Options) -> None:
     """Run the benchmarks in a process of their own; at preset smoke those that take seconds.
 
     Raises:
-        UserError: the place is that of recorded ones or in use, or the benchmarks failed.
+        UserError: the directory holds recorded results or is in use, or the benchmarks failed.
     """
     name, out = options.preset.name, options.results_dir / THROUGHPUT
     refuse_records(options.results_dir)
@@ -99,7 +99,7 @@ def read(directory: Path) -> Record | None:
 
 
 def record_of(frame: pd.DataFrame) -> Record:
-    """Return a record of rows of the table and of no runs."""
+    """Return a record of rows of the table, without runs."""
     runs = pd.DataFrame(columns=["run_id", "model", "algorithm", "n"])
     return Record(runs, runs, frozenset(), throughput=frame)
 

@@ -22,7 +22,7 @@ from reproductions.reproduction import Reproduction
 def find_record(
     one: Reproduction, runs: Sequence[RunConfig], options: Options
 ) -> tuple[Path, Record]:
-    """Return the user's runs of a grid or, to replot where there are none, the recorded ones.
+    """Return the user's runs of a grid; to replot without any, the recorded ones.
 
     Raises:
         UserError: there are none, or a file cannot be read.
@@ -50,7 +50,7 @@ def load(
 ) -> Record:
     """Read the given runs from a results directory, or all seeds of their cells.
 
-    Where a cell was run from several generations of SFT and reward models, the latest run counts.
+    If a cell was run from several generations of SFT and reward models, the latest run counts.
 
     Raises:
         UserError: a file cannot be read.

@@ -20,7 +20,7 @@ from bench.staleness import ON_POLICY, reuse
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the user asked for. None: not said."""
+    """The command line. None: not given."""
 
     preset: Preset
     seeds: tuple[int, ...] | None = None
@@ -54,11 +54,11 @@ def mini_batches(
     """Return the grid algorithms x N x learning-rate schedules, under the paper's ``reuse(N)``.
 
     The flags ``--algorithms`` and ``--n`` replace the algorithms and the preset's N. At N = 1 the
-    learning-rate schedules are the same by definition, so that there is one cell, the preset's.
+    learning-rate schedules are the same by definition, so there is one cell, the preset's.
 
     Args:
         algorithms: unless the user names others.
-        most: how many algorithms there is room for; the user's first are taken.
+        most: the largest number of algorithms; the first ones are taken.
         lr_schedules: None for the preset's own.
     """
 

@@ -28,7 +28,7 @@ from reproductions.reproduction import CLAIMS
 
 PAGE = "REPORT.md"
 PRESET = "tiny"
-TABLES = {  # what stands above the table of a figure
+TABLES = {  # the text above a figure's table
     "fig_sync_vs_async": (
         "Times are medians per update, of all seeds; `speed_up` and `ideal` are against the "
         "synchronous run on the same cores, `speed_up_whole` is against the one on all cores. "

@@ -1,4 +1,4 @@
-"""What a script prints: verdicts, and how the user's runs compare with the recorded ones."""
+"""Printing of verdicts and of the comparison between the user's and the recorded runs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _cell(value: object) -> str:
 
 
 def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
-    """Print one row per claim: what the runs say of it, with the interval.
+    """Print one row per claim: verdict, estimate and interval.
 
     ``p (Holm)`` is that of "not as claimed", adjusted for the figure's claims.
     """
@@ -122,7 +122,7 @@ def _evaluations(record: Record, config_hash: str, seed: int) -> pd.DataFrame:
 
 
 def interval_text(estimate: float, lo: float, hi: float) -> str:
-    """Return an estimate and its interval, as far as there are any."""
+    """Return an estimate and its interval as text; either may be missing."""
     if math.isnan(estimate):
         return "-"
     if math.isnan(lo):

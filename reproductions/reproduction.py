@@ -1,4 +1,4 @@
-"""What a script states: one figure or table, its grid of runs and how it is drawn."""
+"""The definition of one figure or table: its grid of runs and how it is drawn."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ class Reproduction:
     export: Callable[[Record, Path], list[Path]] | None = None  # other files, into a directory
     every_seed: bool = True  # False: the result does not depend on the seed
     measure: Callable[[Options], None] | None = None  # in place of the runs of a grid
-    read: Callable[[Path], Record | None] | None = None  # what it measured, if a directory has it
+    read: Callable[[Path], Record | None] | None = None  # reads what was measured from a directory
     presets: tuple[str, ...] = ORDER  # where it can be made

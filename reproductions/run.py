@@ -1,4 +1,4 @@
-"""Runs what the command line asks for: what is missing is trained, then everything is shown."""
+"""Runs a script: trains the runs that are missing, then shows everything."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def main(wanted: Sequence[Reproduction], arguments: Sequence[str] | None = None)
 
 
 def _possible(wanted: Sequence[Reproduction], preset: str) -> list[Reproduction]:
-    """Return those that can be made at a preset.
+    """Return the reproductions that a preset supports.
 
     Raises:
         UserError: there are none.
@@ -80,7 +80,7 @@ def _unique(plans: Iterable[list[RunConfig]]) -> list[RunConfig]:
 
 
 def _run(configs: Sequence[RunConfig], options: Options, console: Console) -> None:
-    """Run what is missing. What cannot be done is refused before anything is deleted or run."""
+    """Do the missing runs. Anything impossible is refused before runs are deleted or started."""
     results_dir = options.results_dir
     refuse_records(results_dir)
     with locked(results_dir), _cluster(options):
@@ -107,7 +107,7 @@ def _run(configs: Sequence[RunConfig], options: Options, console: Console) -> No
 
 
 def refuse_records(results_dir: Path) -> None:
-    """Make sure that nothing new is put among recorded runs.
+    """Refuse to write into a directory of recorded runs.
 
     Raises:
         UserError: the directory holds them.
@@ -118,7 +118,7 @@ def refuse_records(results_dir: Path) -> None:
 
 @contextmanager
 def _cluster(options: Options) -> Iterator[None]:
-    """Be connected to the Ray cluster that the user asked for, if any."""
+    """Connect to the Ray cluster that the user asked for, if any."""
     if options.ray is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""What a script shows at its end: figure, table, verdicts, and the comparison with the record."""
+"""The output of a script: figure, table, verdicts, and the comparison with the record."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def show(one: Reproduction, runs: Sequence[RunConfig], options: Options, console
 
 
 def _files(one: Reproduction, record: Record, options: Options, console: Console) -> list[Path]:
-    """Write the figure, the table and what else there is; print the table."""
+    """Write the figure, the table and other files; print the table."""
     figures = options.results_dir / FIGURES
     store.check_writable(figures)
     paths: list[Path] = []

@@ -44,7 +44,7 @@ def tabulate(record: Record, options: Options) -> pd.DataFrame:
 
 
 def _agreement(options: Options) -> dict[str, float]:
-    """Return what was measured when each pair of checkpoints was made, by weights digest."""
+    """Return the reward agreement stored with each pair of checkpoints, by weights digest."""
     found = {}
     for place in (options.results_dir, options.record_dir):
         for path in sorted(place.glob("checkpoints/*/provenance.json")):

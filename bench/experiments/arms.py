@@ -1,4 +1,4 @@
-"""Timed runs: which cores the two sides of a run get, so that its time means something.
+"""Timed runs: which cores engine and learner get, so that times can be compared.
 
 | timed | generation | learner | baseline |
 |---|---|---|---|
@@ -52,7 +52,7 @@ def execution(config: RunConfig) -> Execution:
     """Return how a run is carried out; a timed one has all cores that this process may use.
 
     Raises:
-        UserError: there are not two cores for the two sides.
+        UserError: engine and learner need a core each, and there are fewer.
     """
     inline = not engine_class(config.engine).own_process
     timed = timed_arm(config)
@@ -84,7 +84,7 @@ def available_cores() -> int:
 
 
 def load_warning() -> str | None:
-    """Return what to tell the user where others use the machine, or None."""
+    """Return a warning if the machine is busy with other work, or None."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load < 0.5:
         return None

@@ -82,7 +82,7 @@ def train_cell(
         )
     execution = cell.execution or arms.execution(config)
     if arms.timed_arm(config) is None and execution.checkpoint_dir is None:
-        # a timed run is one piece
+        # a timed run is not resumed
         execution = replace(execution, checkpoint_dir=checkpoint_dir)
     started = provenance.now_utc()
     result = train(

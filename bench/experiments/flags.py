@@ -46,7 +46,7 @@ def add_flags(parser: argparse.ArgumentParser, *flags: str) -> None:
 
 
 def check_workers(workers: int) -> None:
-    """Refuse a number of processes that is none.
+    """Refuse a number of processes below 1.
 
     Raises:
         UserError: it is below 1.

@@ -1,4 +1,4 @@
-"""Presets: one dial from a laptop's CPU to the paper's scale.
+"""Presets: scales from a laptop's CPU to the paper's.
 
 | preset | models | task | where, time | may speak about |
 |---|---|---|---|---|
@@ -32,7 +32,7 @@ PUBLISHED = ("ppo", "rloo", "rloo_vanilla", "copg", "online_dpo", "online_ipo", 
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Everything about a scale that is not the question a figure asks."""
+    """The settings of a scale. A figure adds the algorithms, schedules and seeds."""
 
     name: str
     seeds: int  # a script's default; 0, 1, ...
@@ -50,7 +50,7 @@ class Preset:
 
     @property
     def key(self) -> str:
-        """What files of choices call it: hyper-parameters are chosen for one task."""
+        """The preset's name in files of choices. Hyper-parameters are chosen for one task."""
         return self.name if self.task is None else f"{self.name}:{self.task}"
 
     def stage(self, model: str | None = None) -> StageConfig:
@@ -122,7 +122,7 @@ def preset(name: str, results_dir: Path | None = None, task: str | None = None) 
     Args:
         name: of the preset.
         task: in place of the preset's own, at its default parameters.
-        results_dir: where the user's own choices are looked for, which replace the recorded ones;
+        results_dir: has the user's own choices, which replace the recorded ones;
             None: the preset's default results directory.
 
     Raises:

@@ -27,7 +27,7 @@ class Display:
         already_done: int = 0,
         get_time: Callable[[], float] | None = None,
     ) -> None:
-        """Start with nothing done but ``already_done`` jobs of earlier sittings.
+        """Start with nothing done but ``already_done`` jobs of earlier sweeps.
 
         Args:
             jobs: to be shown.
@@ -136,7 +136,7 @@ def say(console: Console, text: str) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it: "8 s", "3 min 20 s", "2 h 5 min"."""
+    """Return a time as text: "8 s", "3 min 20 s", "2 h 5 min"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -112,7 +112,7 @@ def search(preset: Preset, algorithms: Sequence[str], run: Run) -> dict[Trial, l
 
 
 def choose(preset: Preset, scores: Scores, algorithm: str) -> Tuned:
-    """Return the choice for an algorithm, and what a reader should know of it."""
+    """Return the choice for an algorithm, with its edges and ties."""
     own = _of(scores, algorithm)
     chosen = best(own)
     prompts = config_of(preset, chosen, SEEDS[0]).evaluation.prompts
@@ -132,8 +132,8 @@ def choose(preset: Preset, scores: Scores, algorithm: str) -> Tuned:
 def tied(first: Sequence[float], second: Sequence[float], prompts: int) -> bool:
     """Return whether the metric cannot tell two trials apart.
 
-    That is so if their mean win rates differ by at most two standard errors of the difference, each
-    win rate being a share of ``prompts`` prompts per seed.
+    They are tied if their mean win rates differ by at most two standard errors of the difference.
+    Each win rate is a share of ``prompts`` prompts per seed.
     """
     means = _mean(first), _mean(second)
     rows = prompts * len(first)

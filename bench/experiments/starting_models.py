@@ -1,4 +1,4 @@
-"""The SFT and reward models that runs start from: the user's, else the recorded, else new ones."""
+"""Finds the SFT and reward models that runs start from, or trains them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def starting_models(
     workers: int,
     console: Console,
 ) -> dict[str, StageModels]:
-    """Return what each run starts from, by ``StageConfig.hash``; train what is nowhere.
+    """Return what each run starts from, by ``StageConfig.hash``; train what is missing.
 
     Args:
         configs: the runs.
-        results_dir: the user's results, looked at first; new models are put here.
-        record_dir: the recorded results, looked at next; None: they are not used.
+        results_dir: the user's results, searched first; new models are put here.
+        record_dir: the recorded results, searched next; None: they are not used.
         workers: how many pairs of models to train at a time.
         console: where progress is shown.
 
@@ -49,7 +49,7 @@ def starting_models(
 
 
 def check(configs: Sequence[RunConfig]) -> None:
-    """Make sure that runs can be started, before anything is deleted, trained or run.
+    """Check that runs can be started, before anything is deleted, trained or run.
 
     Raises:
         UserError: an engine is not installed, or a task's data or models are missing.

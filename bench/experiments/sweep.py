@@ -1,4 +1,4 @@
-"""A sweep: which runs are missing, run side by side, resumable after any interruption.
+"""Sweeps: finds the runs that are missing and does them in parallel. Can be interrupted.
 
 Workers train, this process writes: each run's tables when it ends, so that a sweep killed at any
 point continues with what is missing and ends with the same tables. Imports no torch.
@@ -163,7 +163,7 @@ def run_all(
 
 @contextmanager
 def locked(results_dir: Path) -> Iterator[None]:
-    """Hold a results directory for one sweep; the lock goes with the process.
+    """Lock a results directory for one sweep; the lock ends with the process.
 
     Raises:
         UserError: another process holds it, or it is not writable.
@@ -210,7 +210,7 @@ def _checkpoints(jobs: Sequence[Job]) -> list[Path]:
 
 
 def _ray_launch(directories: Sequence[Path], gpus: float) -> Launch:
-    """Return what starts workers on the cluster, to whose machines the directories are brought."""
+    """Return a launcher of workers on the cluster; the directories are copied to their machines."""
     from bench.processes.on_ray.parcels import Parcel
     from bench.processes.on_ray.worker import RayWorker
 

@@ -36,7 +36,7 @@ class Tuned:
 
     @property
     def remarks(self) -> str:
-        """What a reader should know of the choice, or nothing."""
+        """Edges and ties of the choice as text, or an empty string."""
         parts = []
         if self.at_edge:
             parts.append(f"at the edge of its grid: {', '.join(self.at_edge)}")
@@ -49,7 +49,7 @@ Choices = dict[str, dict[str, Tuned]]  # by preset, by algorithm
 
 
 def read_tuned(path: Path) -> Choices:
-    """Read a file of choices; there are none where it does not exist.
+    """Read a file of choices; a missing file has none.
 
     Raises:
         UserError: the file is not TOML, or has an entry that is no choice.
@@ -98,6 +98,6 @@ def _tuned(entry: Mapping[str, Any]) -> Tuned:
 
 
 def _plain(entry: Tuned) -> dict[str, Any]:
-    """Return what is written of a choice: empty lists are left out."""
+    """Return the entry that is written for a choice, without empty lists."""
     plain = asdict(entry) | {"at_edge": [*entry.at_edge], "tied_with": [*entry.tied_with]}
     return {name: value for name, value in plain.items() if value != []}

@@ -1,4 +1,4 @@
-"""Where a number comes from: code revision, packages, hardware. Imports no torch."""
+"""Provenance of a run: code revision, packages, hardware. Imports no torch."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def now_utc() -> str:
 def git_state(root: Path) -> tuple[str, bool]:
     """Return the revision checked out at ``root`` and whether the code differs from it.
 
-    It differs where any tracked file does, or where the code has a new one. They are ``unknown``
-    and True where there is no git or no commit, or where ``root`` is within another repository.
+    The code differs if a tracked file was changed, or if its folders have a new file. The result is
+    ``unknown`` and True without git or a commit, or if ``root`` is within another repository.
     """
     top, revision = _git(root, "rev-parse", "--show-toplevel"), _git(root, "rev-parse", "HEAD")
     if top is None or revision is None or Path(top).resolve() != root.resolve():
@@ -68,7 +68,7 @@ def package_version(name: str) -> str | None:
 
 
 def cpu_name() -> str:
-    """Return the processor's model name where the system tells it, else its architecture."""
+    """Return the processor's model name if the system reports it, else its architecture."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():

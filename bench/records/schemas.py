@@ -92,4 +92,4 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     if not found.schema.equals(schema):
         raise ValueError("a column is of another type")
     found.validate(full=True)
-    return found.cast(schema)  # for the names inside of a map
+    return found.cast(schema)  # restores the field names inside a map

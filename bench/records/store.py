@@ -2,7 +2,7 @@
 
 A table of a results directory is either a folder with one file per run (``runs/<run_id>.parquet``,
 while a sweep goes on) or one file (``runs.parquet``, a committed record). Readers take both. The
-``runs`` row of a run is written last, so that its presence means that the run is complete.
+``runs`` row of a run is written last, so its presence means that the run is complete.
 Imports no torch.
 """
 
@@ -179,7 +179,7 @@ def read(results_dir: Path, table: str, run_ids: Collection[str] | None = None) 
 
 
 def read_arrow(results_dir: Path, table: str, run_ids: Collection[str] | None = None) -> pa.Table:
-    """Return what ``read`` returns, as Arrow; raises alike."""
+    """Return the same as ``read``, as an Arrow table. Raises the same errors."""
     single = results_dir / f"{table}.parquet"
     if (results_dir / "runs").is_dir():
         complete = sorted(path.stem for path in (results_dir / "runs").glob("*.parquet"))
@@ -240,7 +240,7 @@ def _damaged(path: Path, repair: str) -> UserError:
 
 
 def incomplete(results_dir: Path, run_ids: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return which runs have to be done (again) and a warning for each damaged one.
+    """Return the runs that are missing or damaged, and a warning for each damaged one.
 
     Raises:
         UserError: a file was written by another schema version.

@@ -1,8 +1,8 @@
-"""Send finished runs to Weights & Biases (extra ``[wandb]``). The Parquet tables stay the record.
+"""Send finished runs to Weights & Biases (extra ``[wandb]``). The Parquet tables remain the record.
 
 python -m bench.records.to_wandb results/tiny --project async-rlhf
 
-Each run keeps its ``run_id``, so that sending it twice does not double it. The x axis is the number
+Each run keeps its ``run_id``, so sending it twice does not duplicate it. The x axis is the number
 of updates done. ``WANDB_MODE=offline`` writes to the folder ``wandb`` and sends nothing.
 """
 
@@ -27,7 +27,7 @@ from bench.records import store
 def history(steps: pd.DataFrame, evals: pd.DataFrame) -> dict[int, dict[str, float]]:
     """Return one run's numbers by updates done: ``train/...`` of its steps, ``eval/...``.
 
-    The algorithm's own metrics are among those of the steps; what is missing is left out.
+    The algorithm's own metrics are among those of the steps. Missing values are left out.
     """
     found: dict[int, dict[str, float]] = {}
     for row in steps.to_dict("records"):

@@ -1,8 +1,8 @@
 """The two stages before RL, by TRL's trainers: supervised fine-tuning and reward modelling.
 
 Checkpoints are cached by the hash of their ``StageConfig`` as ``<model>-<hash>/{sft,reward}``,
-beside ``provenance.json`` and ``training_curves.parquet``. Nothing is trained for a task whose
-checkpoints are released.
+beside ``provenance.json`` and ``training_curves.parquet``. For a task with released checkpoints
+nothing is trained.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def resolve(stage: StageConfig, *, cache_dir: Path, fresh: bool = False) -> Stag
 def find(stage: StageConfig, cache_dirs: Sequence[Path]) -> StageModels | None:
     """Return the stage's checkpoints from the first directory that has them, or None.
 
-    Released checkpoints are where the task says, whatever the directories have.
+    For a task with released checkpoints the directories are ignored.
 
     Raises:
         UserError: a checkpoint lacks a file or has a damaged one.

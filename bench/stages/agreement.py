@@ -1,4 +1,4 @@
-"""How well a reward model agrees with the gold judge on what the SFT model writes."""
+"""Agreement of a reward model with the gold judge on samples of the SFT model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROWS_PER_FORWARD = 256
 
 
 class PolicySampler:
-    """Samples a policy; what it draws for a prompt depends on the seed and the prompt alone."""
+    """Samples a policy. The samples of a prompt depend on the seed and the prompt only."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ def reward_agreement(
     """Return how often the reward model agrees with the gold judge, and on how many pairs.
 
     The pairs are two samples of the SFT model for each of the first ``prompts`` prompts of split
-    ``eval``; pairs between which the judge is undecided are left out. Without any pair left the
+    ``eval``; pairs that the judge rates equal are left out. If no pair is left, the
     agreement is NaN.
     """
     policy = AutoModelForCausalLM.from_pretrained(models.sft_dir)

@@ -139,7 +139,7 @@ def _curve(stage: str, log: list[dict[str, Any]], accuracy: str) -> Curve:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the libraries from printing reports and from sending usage to the hub."""
+    """Stop the libraries from printing reports and from sending usage data to the hub."""
     verbosity = transformers.logging.get_verbosity()
     progress_bar = transformers.logging.is_progress_bar_enabled()
     telemetry_off = huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY

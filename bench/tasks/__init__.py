@@ -7,7 +7,7 @@ import pkgutil
 from bench.errors import UserError
 from bench.tasks.base import TaskConfig
 
-# Where each task's configuration is. Resolved when it is asked for, since a task's libraries take
+# Where each task's configuration is. Imported on demand, since a task's libraries take
 # seconds to import.
 TASKS = {
     "tldr": "bench.tasks.tldr:TldrConfig",

@@ -26,7 +26,7 @@ Sampler = Callable[[Sequence[Prompt], int], list[list[Completion]]]  # k complet
 
 
 class Task(ABC):
-    """A task, ready to use. Splits never share a prompt.
+    """A task with its data. Splits never share a prompt.
 
     A task whose SFT and reward models are released need not have ``sft_pairs`` and ``comparisons``.
     """

@@ -27,8 +27,8 @@ IN_A_ROW = {"smoke": 8, "0.1m": 6, "0.4m": 4, "2m": 2}  # updates of a round of 
 class Update:
     """Calls do what the training loop does, evaluation left out, on the cores of its run.
 
-    It begins with what the loop ends with, the publishing: so the engine of an overlapped run is at
-    rest between two rounds, unless it is slower than the learner.
+    It starts with publishing, which is the last thing in the loop. So the engine of an overlapped
+    run is idle between two rounds, unless it is slower than the learner.
     """
 
     source: Source
@@ -65,12 +65,12 @@ class Update:
 
     @property
     def rest_s(self) -> float:
-        """What neither took of the last round: weights and batches on their way."""
+        """The rest of the last round, neither generation nor training: transfers."""
         return self.round_s - self.generate_s - self.train_s
 
     @property
     def ideal_s(self) -> float:
-        """The last round, had generation and training been at the same time."""
+        """The time of the last round if generation and training had overlapped fully."""
         return max(self.generate_s, self.train_s) + self.rest_s
 
     def series(self, name: str, updates: int = 1) -> Series:
@@ -111,7 +111,7 @@ def bench_update_beside_trl(measure: Meter, tmp_path: Path) -> None:
 def bench_update_overlapped(measure: Meter, tmp_path: Path, model: str) -> None:
     """Generate in another process while learning, one step off-policy, beside taking turns.
 
-    The parts of the synchronous update say what is ideal: max(generate, train) + the rest.
+    The ideal is computed from the synchronous update: max(generate, train) + the rest.
     """
     config, updates = workload.config("online_dpo", model), IN_A_ROW[model]
     runs: dict[str, Update] = {}

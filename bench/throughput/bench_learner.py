@@ -1,7 +1,7 @@
 """The learner's step by algorithm, and scoring, as a share of the machine's matrix products.
 
 Both are compared with the same matrix products done alone, at the same shapes, and with a large
-square one, which is as fast as the machine goes: the ratios are the share reached.
+square one, which is the fastest the machine can do. The ratios are the share reached.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ SQUARE = 1024
 
 
 class Scored:
-    """In place of a scorer: says what it was told, so that the step alone is timed."""
+    """Replaces the scorer by fixed scores, so that only the step is timed."""
 
     def __init__(self, rollouts: Rollouts) -> None:
-        """Make up rewards and reference log-probs."""
+        """Draw rewards and reference log-probs."""
         torch.manual_seed(0)
         rewards = torch.randn(len(rollouts.completion_tokens), device=workload.DEVICE)
         self.scored = ScoredRollouts(rollouts, rewards, rollouts.logprobs)
@@ -35,7 +35,7 @@ class Scored:
     def score(
         self, rollouts: Rollouts, sequences: Sequences, *, ref_logprobs: bool
     ) -> ScoredRollouts:
-        """Return what was made up."""
+        """Return the fixed scores."""
         del rollouts, sequences, ref_logprobs
         return self.scored
 
@@ -47,7 +47,7 @@ def square() -> Series:
 
 
 def learner_of(algorithm: str, rollouts: Rollouts) -> tuple[Learner, list[Product]]:
-    """Return a learner and the matrix products that its step cannot do without, forward.
+    """Return a learner and the matrix products of its forward pass that are unavoidable.
 
     They are those of each trained model on the rows that the algorithm trains on, each prompt
     once; what the step computes besides is overhead.

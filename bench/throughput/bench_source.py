@@ -1,4 +1,4 @@
-"""What a source costs beside the engine's work: prompts, seeds, snapshots, queues, transfer."""
+"""The overhead of a source without generation: prompts, seeds, snapshots, queues, transfer."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from bench.types import Prompt, Rollouts, Sampling, WeightSnapshot
 
 
 class NullEngine:
-    """Generates at no cost: always the same rollouts."""
+    """Returns the same rollouts every time, at no cost."""
 
     def __init__(self, rollouts: Rollouts) -> None:
-        """Hold what is returned."""
+        """Keep the rollouts to return."""
         self._rollouts = rollouts
         self._snapshot = WeightSnapshot(0, {})
 
     @property
     def policy_version(self) -> int:
-        """The version taken over last."""
+        """The version loaded last."""
         return self._snapshot.policy_version
 
     def load(self, snapshot: WeightSnapshot) -> None:
@@ -38,7 +38,7 @@ class NullEngine:
         self._snapshot = snapshot
 
     def checksum(self) -> str:
-        """Return that of the snapshot."""
+        """Return the checksum of the snapshot."""
         return checksum(self._snapshot.state)
 
     def generate(
@@ -85,9 +85,9 @@ def bench_source(
 ) -> None:
     """Publish a snapshot and take a batch, beside a whole update: 50 times as fast is 2% of it.
 
-    One step off-policy the batch is there already: the time is what the learner loses. On policy
-    it is made by the snapshot just published: the time is that of the way there and back, the
-    hand-off of the weights included.
+    One step off-policy the batch is there already: the time is the learner's loss. On-policy the
+    batch needs the snapshot just published: the time is that of a round trip, with the hand-off
+    of the weights.
     """
     state = {name: value.clone() for name, value in workload.policy().state_dict().items()}
     versions = iter(range(workload.config("online_dpo").updates))

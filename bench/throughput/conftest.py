@@ -53,7 +53,7 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print rates and ratios; a target missed is information, not a failure."""
+    """Print rates and ratios. A missed target is information, not a failure."""
     if not ROWS:
         return
     info = machine()

@@ -17,7 +17,7 @@ from bench.throughput.table import Shape, Timing, rows_of
 class Series:
     """Something to time: ``run`` does one round; the rest is as in ``Timing``.
 
-    With ``part_s`` nothing is run: it says how long a part of the last round before it took.
+    With ``part_s`` nothing is run: it returns the time of a part of the round before.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Series:
 
 
 class Meter:
-    """What a benchmark calls, once, with its own series and those to compare it with."""
+    """Measures a benchmark's own series and those it is compared with; called once."""
 
     def __init__(self, benchmark: BenchmarkFixture, rows: list[dict[str, Any]]) -> None:
         """Add what is measured to ``rows``."""

@@ -18,7 +18,7 @@ START_TIMEOUT_S = 300.0
 
 
 class Served(VllmEngine):
-    """An engine that finds its weights where a run's engine does."""
+    """An engine that reads its weights from a hand-off directory."""
 
     def take(self, directory: Path, policy_version: int) -> str:
         """Load a snapshot from a hand-off directory and return its checksum."""

@@ -31,7 +31,7 @@ THROUGHPUT = pa.schema([
     ("ratio", F),  # the own series' rate over this one's; null in the own row
     ("target", F),  # the least ratio aimed for, if any
     ("limit_s", F),  # the longest median aimed for, if any
-    ("efficiency", F),  # of overlap; null but in the row of the ideal bound
+    ("efficiency", F),  # of overlap; null except in the row of the ideal bound
     # provenance
     ("started_utc", S), ("git_revision", S), ("git_dirty", B), ("python", S), ("torch", S),
     ("transformers", S), ("trl", S), ("host_cpu", S), ("cores", I), ("threads", I), ("device", S),
@@ -151,7 +151,7 @@ def read(directory: Path) -> pd.DataFrame:
 def latest(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of each benchmark and shape from one session.
 
-    It is the latest of those with the most series: not every environment has every engine.
+    The latest session with the most series is taken: not every environment has every engine.
     """
     count = frame.groupby([*SAME, "session"], dropna=False)["series"].transform("count")
     ordered = frame.assign(count=count).sort_values(["count", "session"], kind="stable")
@@ -160,7 +160,7 @@ def latest(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def targets(rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
-    """Return one row per target: what was measured, what was aimed for and whether it is met."""
+    """Return one row per target: the measured value, the target and whether it is met."""
     found = []
     for row in rows:
         what = {name: row[name] for name in ("benchmark", "model", "own", "series")}

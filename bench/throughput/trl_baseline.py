@@ -26,7 +26,7 @@ PATIENCE_S = 300.0
 
 
 class TrlOnlineDpo(TrainerCallback):
-    """Runs ``OnlineDPOTrainer.train`` in a thread that stands still between the calls of ``step``.
+    """Runs ``OnlineDPOTrainer.train`` in a thread that is paused between calls of ``step``.
 
     So its steps can be timed in turn with another's, each from the end of one optimiser step to
     the end of the next: data loading, generation, reward, reference, loss, optimiser.
@@ -39,7 +39,7 @@ class TrlOnlineDpo(TrainerCallback):
     def __init__(self, config: RunConfig, models: StageModels, scratch: Path) -> None:
         """Build the trainer on the same models, prompts and batch size as ``config``."""
         prompts = workload.task().prompts("train")
-        # The blank keeps the first word of a completion apart, where TRL joins the texts.
+        # TRL joins the texts: the space separates the first word of a completion.
         texts = [f"{workload.task().tokenizer.decode(list(p.token_ids))} " for p in prompts]
         tokenizer = AutoTokenizer.from_pretrained(models.sft_dir)
         self.trainer = OnlineDPOTrainer(
@@ -89,7 +89,7 @@ class TrlOnlineDpo(TrainerCallback):
         return self
 
     def __exit__(self, *error: object) -> None:
-        """End the training where it stands."""
+        """End the training."""
         del error
         self._gate.abort()
         self._thread.join(PATIENCE_S)
@@ -104,6 +104,6 @@ class TrlOnlineDpo(TrainerCallback):
         try:
             self._gate.wait()
             self.trainer.train()
-        except Exception as error:  # told to whoever waits for the step
+        except Exception as error:  # raised in the caller of ``step``
             self._error = error
             self._gate.abort()

@@ -1,4 +1,4 @@
-"""What is measured: a preset's models and prompts, and the matrix products they need.
+"""The workload of the benchmarks: a preset's models and prompts, and their matrix products.
 
 Weights are random, which costs the same time as trained ones, but no completion ever ends before
 the limit: all engines and trainers do the same work, to the token.
@@ -133,7 +133,7 @@ def save(directory: Path, model: str = MODEL) -> StageModels:
 
 @torch.no_grad()
 def never(model: GPTNeoXForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make padding and EOS impossible: one hidden unit is 1 everywhere and weighs against them."""
+    """Make padding and EOS impossible: a hidden unit that is always 1 has a weight against them."""
     norm, head = model.gpt_neox.final_layer_norm, model.get_output_embeddings()
     norm.weight[0], norm.bias[0] = 0.0, 1.0
     head.weight[:, 0] = 0.0
@@ -159,7 +159,7 @@ class Product:
 def forward_products(
     settings: GPTNeoXConfig, shape: Shape, *, prompts: int, outputs: int, width: int
 ) -> list[Product]:
-    """Return the matrix products that one forward pass cannot do without.
+    """Return the matrix products that one forward pass needs.
 
     The completions of a prompt share the prompt's. Attention is counted in full, not halved for
     causality, as is usual.

@@ -62,7 +62,7 @@ class Claim:
     minimum_seeds: int = 5
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be judged.
+        """Refuse a claim that cannot be judged.
 
         Raises:
             UserError: an unknown estimand, kind or preset, or a negative margin.
@@ -86,7 +86,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the runs say of a claim. The interval is unadjusted; ``p_holm`` is for the figure."""
+    """The verdict on a claim. The interval is unadjusted; ``p_holm`` is for the figure."""
 
     claim: Claim
     status: Status
@@ -142,8 +142,8 @@ def verdict(
         effects: [S] one effect per seed, in the claim's sign.
         claim: what was claimed.
         preset: where the runs come from.
-        failures: why the runs cannot speak about the claim.
-        note: said beside the verdict.
+        failures: why the runs cannot judge the claim.
+        note: shown beside the verdict.
 
     Raises:
         UserError: an unknown preset.
@@ -226,7 +226,7 @@ def adjust(verdicts: Sequence[Verdict]) -> list[Verdict]:
 def judge(claims: Sequence[Claim], figure: str, record: Record, preset: str) -> list[Verdict]:
     """Judge all claims registered for a figure on a record.
 
-    A verdict on an algorithm whose hyper-parameters no search chose says so.
+    A verdict on an untuned algorithm has a note that says so.
 
     Raises:
         UserError: an unknown preset.

@@ -20,7 +20,7 @@ from plots.analysis.stats import FloatArray
 
 @dataclass(frozen=True)
 class Effects:
-    """Per-seed effects [S], what else should be said of them, and why they mean nothing, if so."""
+    """Per-seed effects [S], a note on them, and the reason if they mean nothing."""
 
     values: FloatArray
     note: str = ""
@@ -54,8 +54,8 @@ def logarithmic_over_linear(record: Record, algorithms: Sequence[str], n: Sequen
 def change_at_matched_kl(record: Record, algorithms: Sequence[str], n: Sequence[int]) -> Effects:
     """Return each seed's change of win rate at matched KL from the smallest N to the largest.
 
-    Per seed, the KLs compared at are five, evenly from half to all of the largest KL that its runs
-    at every N reach; near zero KL all curves meet by construction. The win rate at a KL is where
+    Per seed, five KLs are compared, evenly from half to all of the largest KL that its runs reach
+    at every N. Near zero KL all curves meet by construction. The win rate at a KL is where
     the trajectory first reaches it. The change is the slope per doubling of N times the doublings.
     """
     frame = record.curves
@@ -210,7 +210,7 @@ ESTIMANDS: dict[str, Estimand] = {
 
 
 def failed_checks(record: Record, algorithms: Sequence[str], n: Sequence[int]) -> list[str]:
-    """Return why the record cannot speak about a claim: stale not as scheduled, nothing learned."""
+    """Return why the record cannot judge a claim: staleness not as scheduled, nothing learned."""
     failures = []
     runs = record.final
     runs = runs[runs["algorithm"].isin(algorithms) & runs["n"].isin(n)]

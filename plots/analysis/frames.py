@@ -21,7 +21,7 @@ def final(runs: pd.DataFrame, evals: pd.DataFrame) -> pd.DataFrame:
     """Return one row per run: its columns of ``runs``, its last evaluation and ``sft_win_rate``.
 
     ``sft_win_rate`` is the win rate before the first update. A diverged run counts at that win
-    rate; what else it measured is NaN. Runs without an evaluation are left out.
+    rate; its other outcomes are NaN. Runs without an evaluation are left out.
     """
     ordered = evals.sort_values(["run_id", "step"])
     last = ordered.groupby("run_id").tail(1).drop(columns=["wall_s"])
@@ -109,7 +109,7 @@ class Record:
         )
 
     def untuned(self) -> list[str]:
-        """Return the algorithms with runs whose hyper-parameters were not chosen by a search."""
+        """Return the algorithms that have runs with hyper-parameters no search chose."""
         if "tuned" not in self.final:
             return []
         return sorted(self.final.loc[~self.final["tuned"].astype(bool), "algorithm"].unique())

@@ -1,4 +1,4 @@
-"""What overlap gains, and where the time goes: of timed runs, per model size and seed.
+"""The gain of overlap and the losses, of timed runs, per model size and seed.
 
 A synchronous update takes g + t + s: generate, train (score and learn), and the rest (weights and
 batches from one process to the other). An overlapped one takes at least max(g, t) + s. The two
@@ -19,7 +19,7 @@ ARMS = get_args(Timed)
 
 
 def sizes(record: Record) -> list[str]:
-    """Return the record's models from the smallest to the largest, by the size they are called."""
+    """Return the record's models from the smallest to the largest, by the size in their name."""
     return sorted(record.final["model"].unique(), key=parameters)
 
 
@@ -35,7 +35,7 @@ def arms(record: Record, algorithm: str, model: str | None = None) -> pd.DataFra
     Of the largest model unless another is named; empty where no seed has all arms.
 
     Columns are (arm, phase), phases as in ``frames.updates``. Times of several updates of a run
-    are no replicates; the seed is.
+    are not replicates; seeds are.
     """
     frame = record.updates
     if frame.empty:

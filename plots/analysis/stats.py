@@ -132,7 +132,7 @@ def ratio_effects(numerator: ArrayLike, denominator: ArrayLike) -> FloatArray:
 
 
 def clear_gain(gains: ArrayLike) -> bool:
-    """Tell whether the mean per-seed gain is above 0 by twice the half-width of its interval."""
+    """Return whether the mean per-seed gain is above 0 by twice its interval's half-width."""
     interval = t_interval(gains)
     half_width = interval.hi - interval.estimate
     return bool(interval.estimate > 0 and interval.estimate >= 2 * half_width)
@@ -152,7 +152,7 @@ def retention(win_rates: ArrayLike, sft: ArrayLike) -> list[Interval]:
 def tolerance(win_rates: ArrayLike, sft: ArrayLike, n: Sequence[int]) -> Tolerance:
     """Return OPT, the mean of the retained gain over log2 N (trapezoid), and N80.
 
-    OPT is 1 for an algorithm that staleness does not touch and 0 for one left no better than SFT.
+    OPT is 1 if staleness costs nothing and 0 if no gain over SFT is left.
     It depends on the largest N; values for different largest N do not compare.
 
     Args:

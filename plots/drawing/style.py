@@ -51,7 +51,7 @@ RC: Any = {
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What an algorithm is called and looks like in every figure."""
+    """The label, colour and marker of an algorithm in every figure."""
 
     label: str
     colour: str
@@ -67,15 +67,15 @@ LOOKS = {
     "copg": Look("CoPG", SKY, "P"),
     "online_ipo": Look("Online IPO", BLACK, "<"),
 }
-FREE_MARKERS = ">hpd*8H"  # none of the above, and no cross: that is a diverged run
+FREE_MARKERS = ">hpd*8H"  # none of the above, and no cross, which marks a diverged run
 FREE_COLOURS = (BLACK, SKY, ORANGE, PURPLE, GREEN)
 
 
 def looks(algorithms: Iterable[str]) -> dict[str, Look]:
     """Return the look of each algorithm: those in ``LOOKS`` first, then the others by name.
 
-    The others get a marker that none in ``LOOKS`` has, so that a new algorithm is told apart. They
-    may be runs of another directory: "ppo (mine)".
+    The others get a marker that none in ``LOOKS`` has, so a new algorithm can be distinguished.
+    They may be runs of another directory: "ppo (mine)".
     """
     names = set(algorithms)
     found = {name: look for name, look in LOOKS.items() if name in names}

@@ -114,7 +114,7 @@ def updates(ax: Axes, frame: pd.DataFrame) -> None:
     """Draw the time of a whole update of online DPO by model size, ratios and the ideal bound."""
     rows = frame[frame["algorithm"] == "online_dpo"]
     rows = rows[rows["benchmark"].isin(["update", "update_beside_trl", "update_overlapped"])]
-    # Where there is TRL beside it, the suite's own update counts as it ran there.
+    # If TRL was measured, the suite's own update of that benchmark is used.
     rows = rows.sort_values("benchmark").drop_duplicates(["model", "series"], keep="last")
     models = by_size(rows["model"])
     beside = dict(zip(UPDATES, np.linspace(-0.34, 0.26, len(UPDATES)), strict=True))
@@ -150,7 +150,7 @@ def updates(ax: Axes, frame: pd.DataFrame) -> None:
 
 
 def by_size(models: Iterable[str]) -> list[str]:
-    """Return the sizes that there are, smallest first."""
+    """Return the distinct sizes, smallest first."""
     return sorted(set(models), key=overlap.parameters)
 
 

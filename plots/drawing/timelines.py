@@ -1,4 +1,4 @@
-"""Panels of timed runs: where the wall-clock went. Every seed is drawn, as in ``panels``."""
+"""Panels of timed runs: where the time went. Every seed is drawn, as in ``panels``."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def update_bars(ax: Axes, table: pd.DataFrame, beside: Sequence[pd.DataFrame] = 
     arms = list(COLOURS)
     for row, arm in enumerate(arms):
         times = pd.DataFrame(table[arm]).mean() * 1e3
-        # While the two take turns, the wait is the engine's generation and the way there and back.
+        # If the two take turns, the wait is the engine's generation plus the transfers.
         generated = min(times["generate_s"], times["wait_s"]) if arm != "overlapped" else 0.0
         parts = {
             "generate": generated,

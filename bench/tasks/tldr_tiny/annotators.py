@@ -1,6 +1,6 @@
-"""The annotators: who summarises the posts, and with which habits.
+"""The annotators: simulated people who summarise the posts, with habits.
 
-They go through the post in its order and retell the author's own statements. Most pad the summary
+An annotator retells the author's own statements in the order of the post. Most pad the summary
 with one or two statements of others; some leave an own statement out; some get a word wrong.
 """
 
@@ -47,10 +47,10 @@ class AnnotatedPost:
 
 
 def annotated_posts(world: TldrTinyConfig, stream: str) -> Iterator[AnnotatedPost]:
-    """Yield the stream's posts without end, always the same ones in the same order.
+    """Yield the stream's posts endlessly, always the same posts in the same order.
 
     Draws come from a Philox stream keyed by (seed, stream). A post's content decides which streams
-    may use it, so that no post is in two splits, nor in a split and in the stages' streams.
+    may use it, so no post is in two splits, or in a split and in a stage's stream.
     """
     rng = np.random.Generator(np.random.Philox(key=[world.seed, STREAMS.index(stream)]))
     while True:

@@ -1,7 +1,7 @@
 """The task of a generated world.
 
 The stand-in for TL;DR at the scale of a laptop: references by annotators with habits, comparisons
-labelled by the gold judge, and a judge that knows what the reward model only guesses.
+labelled by the gold judge, and a judge that knows the truth about every clause.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class TldrTiny(Task):
         ])  # fmt: skip
 
     def sft_pairs(self) -> Iterator[tuple[Prompt, Completion]]:
-        """Yield prompts and references for SFT without end; none of them is in a split."""
+        """Yield prompts and references for SFT, endlessly; none of them is in a split."""
         for prompt, post in self._stream("sft"):
             yield prompt, post.reference()
 
@@ -72,7 +72,7 @@ class TldrTiny(Task):
         """Return comparisons labelled by the gold judge; none of their prompts is in a split.
 
         Half of them are between two samples of the SFT model, half between a reference and the
-        same one perturbed. Ties are dropped and made up for.
+        same one perturbed. Ties are dropped and replaced.
         """
         rng = np.random.Generator(np.random.Philox(key=[self.world.seed, len(STREAMS)]))
         stream = self._stream("comparisons")

@@ -1,8 +1,8 @@
 """The generated world: its words and its posts.
 
 A post is a handful of statements "subject verb object ." and then "tl;dr:". Statements whose
-subject is ``i`` are the author's own and matter; the others are noise. Verbs do not repeat within
-a post, nor do objects.
+subject is ``i`` are the author's own and matter; the others are noise. Neither verbs nor objects
+repeat within a post.
 """
 
 from __future__ import annotations
