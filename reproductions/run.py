@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,13 +16,11 @@ from bench.config import RunConfig
 from bench.errors import UserError
 from bench.experiments.starting_models import check, starting_models
 from bench.experiments.sweep import locked, sweep
-from bench.paths import CHECKPOINTS, FIGURES, LOGS, RECORDS, UNFINISHED
-from bench.records import store
+from bench.paths import RECORDS
+from reproductions import fresh
 from reproductions.options import Options, parse
 from reproductions.reproduction import Reproduction
 from reproductions.show import show
-
-MADE_HERE = (*store.SCHEMAS, UNFINISHED, CHECKPOINTS, FIGURES, LOGS)
 
 
 def reproduce(*wanted: Reproduction) -> NoReturn:
@@ -86,8 +83,7 @@ def _run(configs: Sequence[RunConfig], options: Options, console: Console) -> No
     with locked(results_dir), _cluster(options):
         check(configs)
         if options.fresh:
-            for name in MADE_HERE:
-                shutil.rmtree(results_dir / name, ignore_errors=True)
+            fresh.delete(results_dir)
         models = starting_models(
             configs,
             results_dir=results_dir,

@@ -12,6 +12,7 @@ from bench.config import RunConfig
 from bench.experiments.progress import say
 from bench.paths import FIGURES
 from bench.records import store
+from bench.records.marker import mark
 from plots.analysis import claims
 from plots.analysis.frames import Record
 from plots.drawing import style
@@ -56,6 +57,7 @@ def _files(one: Reproduction, record: Record, options: Options, console: Console
     """Write the figure, the table and other files; print the table."""
     figures = options.results_dir / FIGURES
     store.check_writable(figures)
+    mark(options.results_dir)
     paths: list[Path] = []
     if one.draw is not None:
         paths += style.save(one.draw(record), figures / one.name)

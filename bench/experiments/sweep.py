@@ -24,6 +24,7 @@ from bench.experiments.progress import Display, say
 from bench.paths import LOGS, UNFINISHED
 from bench.processes.pool import Event, Execute, Job, Launch, OnProgress, run_jobs
 from bench.records import provenance, store
+from bench.records.marker import mark
 
 if TYPE_CHECKING:
     from bench.types import StageModels
@@ -137,11 +138,14 @@ def run_all(
         options: of ``run_jobs``.
 
     Raises:
-        UserError: a job was refused, or its result cannot be kept; the others are stopped.
+        UserError: a job was refused, or its result cannot be kept; the others are stopped. Or the
+            directory cannot be written.
         RunsFailedError: jobs failed; the others were finished.
     """
     if not jobs:
         return
+    store.check_writable(results_dir / LOGS)
+    mark(results_dir)
     failures: list[Event] = []
     events = run_jobs(jobs, execute, workers=workers, log_dir=results_dir / LOGS, **options)
     with closing(events), Display(jobs, console, unit, already_done=already_done) as display:
@@ -169,7 +173,12 @@ def locked(results_dir: Path) -> Iterator[None]:
         UserError: another process holds it, or it is not writable.
     """
     store.check_writable(results_dir)
-    with (results_dir / ".lock").open("w") as file:
+    path = results_dir / ".lock"
+    try:
+        file = path.open("w")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; delete it") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
