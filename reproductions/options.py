@@ -13,7 +13,7 @@ from bench.config import LrSchedule, RunConfig
 from bench.engines import ENGINES
 from bench.errors import UserError
 from bench.experiments import arms
-from bench.experiments.flags import add_flags, check_workers, names
+from bench.experiments.flags import add_flags, check_workers, directory, names
 from bench.experiments.presets import Preset, preset
 from bench.staleness import ON_POLICY, reuse
 
@@ -44,6 +44,10 @@ class Options:
         """Where the recorded runs are."""
         return paths.record_dir(self.preset.name)
 
+
+MAX_VALUES = 10_000  # of --seeds and of --n
+MAX_SEED = 2**63 - 1
+MAX_N = 2**31
 
 Grid = Callable[[Options], list[RunConfig]]  # one configuration per cell, with seed 0
 
@@ -119,7 +123,7 @@ def parse(description: str, arguments: Sequence[str] | None) -> Options:
     add(
         "--with",
         dest="beside",
-        type=Path,
+        type=directory,
         metavar="DIR",
         help="draw the runs of this results directory beside the others",
     )
@@ -145,17 +149,32 @@ def parse(description: str, arguments: Sequence[str] | None) -> Options:
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    return _integers(text, least=1)
+    return _integers(text, least=1, most=MAX_N)
 
 
 def _seeds(text: str) -> tuple[int, ...]:
-    return _integers(text, least=0) if "," in text else tuple(range(_integers(text, least=1)[0]))
+    if "," in text:
+        return _integers(text, least=0, most=MAX_SEED)
+    return tuple(range(_integers(text, least=1, most=MAX_VALUES)[0]))
 
 
-def _integers(text: str, *, least: int) -> tuple[int, ...]:
+def _integers(text: str, *, least: int, most: int) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts or any(not part.isdecimal() or int(part) < least for part in parts):
+    if len(parts) > MAX_VALUES:
+        raise argparse.ArgumentTypeError(f"{len(parts)} values: at most {MAX_VALUES} are allowed")
+    if not parts or any(not part.isdecimal() or not least <= _value(part) for part in parts):
         raise argparse.ArgumentTypeError(
-            f"{text!r}: allowed are whole numbers from {least}, with commas between them"
+            f"{_short(text)}: allowed are whole numbers from {least}, with commas between them"
         )
-    return tuple(dict.fromkeys(int(part) for part in parts))
+    if any(_value(part) > most for part in parts):
+        raise argparse.ArgumentTypeError(f"{_short(text)}: at most {most} is allowed")
+    return tuple(dict.fromkeys(map(_value, parts)))
+
+
+def _value(digits: str) -> int:
+    """Return a number of decimal digits; one of more than 20 is only known to be large."""
+    return int(digits) if len(digits) <= 20 else 10**20
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 80 else f"{text[:80]}...")

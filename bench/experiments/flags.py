@@ -26,6 +26,26 @@ def names(text: str) -> tuple[str, ...]:
     return found
 
 
+def directory(text: str) -> Path:
+    """Read a path, which need not exist.
+
+    Raises:
+        argparse.ArgumentTypeError: it is empty, or none that the system allows.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("'': name a directory, . for this one")
+    try:
+        Path(text, "name").stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # said where it is used
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise argparse.ArgumentTypeError(f"{text[:80]!r}: is no path: {reason}") from None
+    return Path(text)
+
+
+MAX_WORKERS = 1024
+
 FLAGS: dict[str, dict[str, Any]] = {
     "--preset": {"default": "tiny", "help": f"{', '.join(ORDER)} (default: tiny)"},
     "--task": {"help": f"in place of the preset's own: {', '.join(TASKS)}"},
@@ -34,8 +54,8 @@ FLAGS: dict[str, dict[str, Any]] = {
         "default": os.cpu_count() or 1,
         "help": "processes at a time (default: one per core)",
     },
-    "--out": {"type": Path, "help": "results directory (default: results/<preset>)"},
-    "--hub-dir": {"type": Path, "help": "read <owner>/<name> from here, download nothing"},
+    "--out": {"type": directory, "help": "results directory (default: results/<preset>)"},
+    "--hub-dir": {"type": directory, "help": "read <owner>/<name> from here, download nothing"},
 }
 
 
@@ -46,10 +66,12 @@ def add_flags(parser: argparse.ArgumentParser, *flags: str) -> None:
 
 
 def check_workers(workers: int) -> None:
-    """Refuse a number of processes below 1.
+    """Refuse a number of processes below 1 or above 1024.
 
     Raises:
-        UserError: it is below 1.
+        UserError: it is below 1 or above 1024.
     """
     if workers < 1:
         raise UserError(f"--workers {workers}: must be at least 1")
+    if workers > MAX_WORKERS:
+        raise UserError(f"--workers {str(workers)[:20]}: must be at most {MAX_WORKERS}")

@@ -1,4 +1,8 @@
+from contextlib import suppress
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bench import algorithms, paths
 from bench.errors import UserError
@@ -92,3 +96,49 @@ def test_help_shows_the_caption(capsys):
         parse("A caption, 100% as written.", ["--help"])
     assert raised.value.code == 0
     assert "A caption, 100% as written." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seeds", "10001"], "argument --seeds: '10001': at most 10000 is allowed"),
+        (["--seeds", "1" + "0" * 9], "argument --seeds: '1000000000': at most 10000 is allowed"),
+        (
+            ["--seeds", "9223372036854775808,0"],
+            "argument --seeds: '9223372036854775808,0': at most 9223372036854775807 is allowed",
+        ),
+        (["--seeds", "0," * 10001], "argument --seeds: 10001 values: at most 10000 are allowed"),
+        (
+            ["--seeds", "9" * 5000],
+            f"argument --seeds: '{'9' * 80}...': at most 10000 is allowed",
+        ),
+        (["--n", "2147483649"], "argument --n: '2147483649': at most 2147483648 is allowed"),
+        (["--workers", "1025"], "--workers 1025: must be at most 1024"),
+        (["--out", ""], "argument --out: '': name a directory, . for this one"),
+        (["--out", "a\0b"], "argument --out: 'a\\x00b': is no path: embedded null byte"),
+    ],
+)
+def test_parse_refuses_what_is_too_large_or_no_path(arguments, message):
+    with pytest.raises(UserError) as raised:
+        parse("", arguments)
+    assert str(raised.value) == message
+
+
+def test_the_largest_that_are_allowed():
+    assert len(parse("", ["--seeds", "10000"]).seeds) == 10_000
+    assert parse("", ["--seeds", "9223372036854775807,"]).seeds == (2**63 - 1,)
+    assert parse("", ["--n", "2147483648", "--workers", "1024"]).n_values == (2**31,)
+
+
+FLAGS = (
+    "--preset", "--task", "--seeds", "--algorithms", "--n", "--engine", "--workers", "--ray",
+    "--with", "--out", "--hub-dir",
+)  # fmt: skip
+NUMBERS = st.lists(st.integers(-1, 10**25), max_size=4).map(lambda ns: ",".join(map(str, ns)))
+
+
+@settings(max_examples=300, deadline=1000, derandomize=True)
+@given(st.sampled_from(FLAGS), st.text() | NUMBERS)
+def test_any_value_is_read_or_refused(flag, text):
+    with suppress(UserError):
+        parse("", [f"{flag}={text}"])
