@@ -45,7 +45,7 @@ def tabulate(record: Record, options: Options) -> pd.DataFrame:
     for name in record.final["algorithm"].unique():
         grid = record.n_values(name)
         wins = record.by_n(name, grid)
-        sft = record.by_n(name, grid, "sft_win_rate")[grid[0]]
+        sft = record.by_n(name, grid, "sft_win_rate")[grid[0]].reindex(wins.index)
         found = stats.tolerance(wins, sft, grid)
         opt = found.opt or stats.Interval(math.nan, math.nan, math.nan, len(wins))
         bound = "> " if found.n80_censored else ""

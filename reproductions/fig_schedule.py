@@ -27,37 +27,55 @@ from reproductions.run import reproduce
 UPDATES = 6
 
 
-def some_updates(spans: pd.DataFrame) -> tuple[int, int]:
-    """Return the first and the last of some updates of a run with no evaluation among them."""
+def some_updates(spans: pd.DataFrame) -> tuple[int, int] | None:
+    """Return the first and the last of some updates of a run with no evaluation among them.
+
+    None: the run ended before there were any.
+    """
     evaluated = sorted(spans[spans["name"] == "evaluate"]["step"])
+    if len(evaluated) < 2:
+        return None
     middle = (len(evaluated) - 1) // 2
-    return evaluated[middle] + 1, min(evaluated[middle] + UPDATES, evaluated[middle + 1] - 1)
+    first = evaluated[middle] + 1
+    last = min(evaluated[middle] + UPDATES, evaluated[middle + 1] - 1)
+    return (first, last) if overlap.has_window(spans, first, last) else None
 
 
 def draw(record: Record) -> Figure:
-    """Draw one Gantt chart per arm, on one time axis, of the largest model."""
-    series = _largest(record).final["algorithm"].unique()
+    """Draw one Gantt chart per arm, on one time axis, of the largest model.
+
+    In the place of an arm that was not run or has only diverged runs the figure says so.
+    """
+    largest = _largest(record)
+    series = largest.final["algorithm"].unique()
     rows = [(name, arm) for name in series for arm in arms.ARMS]
     figure, axes = style.subplots(1, rows=len(rows), height=0.4 + len(rows), sharex=True)
+    updates = UPDATES
     for ax, (name, arm) in zip(axes, rows, strict=True):
-        spans = _one(record, arm, name)
-        first, last = some_updates(spans)
-        timelines.gantt(ax, spans, first, last)
         title = timelines.LABELS[arm].capitalize()
         ax.set_title(title if name == series[0] else f"{title}: {name}")
-    axes[-1].set_xlabel(f"time (ms); {last - first + 1} updates each")
+        if (spans := _one(record, arm, name)) is None:
+            style.say_empty(ax, overlap.why_missing(largest, name, arm))
+            continue
+        first, last = _updates(spans)
+        timelines.gantt(ax, spans, first, last)
+        updates = last - first + 1
+    axes[-1].set_xlabel(f"time (ms); {updates} updates each")
     timelines.phase_key(axes[0])
-    style.footer(figure, _largest(record).final)
+    style.footer(figure, largest.final)
     return figure
 
 
 def tabulate(record: Record, options: Options) -> pd.DataFrame:
     """Return busy share and bubble of each process."""
     del options
-    parts = []
-    for arm in arms.ARMS:
-        spans = _one(record, arm)
-        parts.append(overlap.busy(spans, *some_updates(spans)).assign(arm=arm))
+    parts = [
+        overlap.busy(spans, *_updates(spans)).assign(arm=arm)
+        for arm in arms.ARMS
+        if (spans := _one(record, arm)) is not None
+    ]
+    if not parts:
+        return pd.DataFrame()
     table = pd.concat(parts, ignore_index=True)
     return table[["arm", "process", "busy", "bubble_s", "update_s"]]
 
@@ -65,8 +83,9 @@ def tabulate(record: Record, options: Options) -> pd.DataFrame:
 def export(record: Record, directory: Path) -> list[Path]:
     """Write one Chrome trace per arm."""
     return [
-        trace.write(_one(record, arm), directory / f"fig_schedule_{arm}.trace.json")
+        trace.write(spans, directory / f"fig_schedule_{arm}.trace.json")
         for arm in arms.ARMS
+        if (spans := _one(record, arm)) is not None
     ]
 
 
@@ -74,13 +93,26 @@ def _largest(record: Record) -> Record:
     return record.where(model=overlap.sizes(record)[-1])
 
 
-def _one(record: Record, arm: str, algorithm: str | None = None) -> pd.DataFrame:
-    """Return the spans of the largest model's first seed of an arm, of the first algorithm."""
+def _updates(spans: pd.DataFrame) -> tuple[int, int]:
+    found = some_updates(spans)
+    assert found is not None  # of a run that ``_one`` chose
+    return found
+
+
+def _one(record: Record, arm: str, algorithm: str | None = None) -> pd.DataFrame | None:
+    """Return the spans of the largest model's first seed of an arm, of the first algorithm.
+
+    It is the first of the seeds that have updates to draw; None: there is none.
+    """
     largest = _largest(record)
     algorithm = algorithm or largest.final["algorithm"].iloc[0]
     spans = largest.where(timed=arm, algorithm=algorithm).spans
-    first = spans.sort_values("seed")["run_id"].iloc[0]
-    return pd.DataFrame(spans[spans["run_id"] == first])
+    if spans.empty:
+        return None
+    for _, run in spans.groupby(["seed", "run_id"]):
+        if some_updates(run) is not None:
+            return pd.DataFrame(run)
+    return None
 
 
 REPRODUCTION = Reproduction(

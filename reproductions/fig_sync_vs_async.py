@@ -37,6 +37,8 @@ def draw(record: Record) -> Figure:
     timelines.final_by_arm(middle, one, equal.margin)
     names = one.final["algorithm"].unique()
     first, *others = (overlap.arms(one, name, size) for name in names)
+    if first.empty:
+        first = overlap.medians(one, names[0], size)
     timelines.update_bars(right, first, [table for table in others if not table.empty])
     timelines.phase_key(right, above=False)
     left.set_title("Does asynchrony get there sooner?")

@@ -29,7 +29,10 @@ def find_record(
     """
     preset = options.preset
     if not options.replot and one.read is None:
-        return options.results_dir, load(options.results_dir, runs, preset, all_seeds=False)
+        record = load(options.results_dir, runs, preset, all_seeds=False)
+        if record.final.empty:
+            raise UserError(f"{options.results_dir}: no run of {one.name} has an evaluation")
+        return options.results_dir, record
     places = [options.results_dir, *([] if options.out else [options.record_dir])]
     for place in places:
         if one.read is not None:
@@ -50,18 +53,41 @@ def load(
 ) -> Record:
     """Read the given runs from a results directory, or all seeds of their cells.
 
-    If a cell was run from several generations of SFT and reward models, the latest run counts.
+    Of runs from several generations of SFT and reward models, those of the latest run's count.
 
     Raises:
         UserError: a file cannot be read.
     """
-    frame = store.read(results_dir, "runs").sort_values("started_utc")
-    frame = frame.drop_duplicates(["config_hash", "seed"], keep="last")
+    frame = store.read(results_dir, "runs").sort_values("started_utc", kind="stable")
     keys = pd.MultiIndex.from_frame(frame[["config_hash", "seed"]])
     wanted = pd.MultiIndex.from_tuples([(run.config_hash(), run.seed) for run in runs])
     chosen = keys.get_level_values(0).isin(wanted.get_level_values(0))
-    frame = frame[chosen if all_seeds else keys.isin(wanted)].sort_values("run_id")
-    return _record(results_dir, frame, preset)
+    frame, remarks = newest_weights(frame[chosen if all_seeds else keys.isin(wanted)])
+    frame = frame.drop_duplicates(["config_hash", "seed"], keep="last").sort_values("run_id")
+    return replace(_record(results_dir, frame, preset), remarks=remarks)
+
+
+def newest_weights(runs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the runs from each model's newest SFT and reward models, and a line on the others.
+
+    Args:
+        runs: in order of their start.
+    """
+    newest = runs.groupby(["task", "model"])["weights_digest"].transform("last")
+    old = runs[runs["weights_digest"] != newest]
+    if old.empty:
+        return runs, ()
+    parts = [f"{model}: weights {digest}" for model, digest in _pairs(old)]
+    kept = [f"{model}: {digest}" for model, digest in _pairs(runs.drop(old.index))]
+    line = (
+        f"Left out: {len(old)} runs from older SFT and reward models ({', '.join(parts)}); "
+        f"what counts is the newest ({', '.join(kept)})"
+    )
+    return runs.drop(old.index), (line,)
+
+
+def _pairs(runs: pd.DataFrame) -> list[tuple[str, str]]:
+    return sorted(set(zip(runs["model"], runs["weights_digest"], strict=True)))
 
 
 def load_beside(directory: Path, runs: Sequence[RunConfig], preset: Preset) -> Record:
@@ -74,7 +100,7 @@ def load_beside(directory: Path, runs: Sequence[RunConfig], preset: Preset) -> R
     Raises:
         UserError: there are none, or a file cannot be read.
     """
-    frame = store.read(directory, "runs").sort_values("started_utc")
+    frame = store.read(directory, "runs").sort_values("started_utc", kind="stable")
     timed = any(timed_arm(run) for run in runs)
     possible = (frame["preset"] == preset.name) & (frame["timed"].notna() == timed)
     possible &= frame["model"].isin({run.stage.model for run in runs})
@@ -86,9 +112,11 @@ def load_beside(directory: Path, runs: Sequence[RunConfig], preset: Preset) -> R
             f"--with {directory}: has no {'timed ' * timed}runs of preset {preset.name} that this "
             "figure could draw"
         )
+    frame, remarks = newest_weights(frame)
     frame = frame.assign(algorithm=_series(frame, directory.resolve().name))
     keys = ["algorithm", "model", "timed", "n", "seed"]
-    return _record(directory, frame.drop_duplicates(keys, keep="last"), preset)
+    record = _record(directory, frame.drop_duplicates(keys, keep="last"), preset)
+    return replace(record, remarks=remarks)
 
 
 def beside(record: Record, other: Record) -> Record:
@@ -97,7 +125,12 @@ def beside(record: Record, other: Record) -> Record:
         name: pd.concat([getattr(record, name), getattr(other, name)], ignore_index=True)
         for name in ("final", "curves", "updates", "spans")
     }
-    return replace(record, **frames, off_schedule=record.off_schedule | other.off_schedule)
+    return replace(
+        record,
+        **frames,
+        off_schedule=record.off_schedule | other.off_schedule,
+        remarks=record.remarks + other.remarks,
+    )
 
 
 def _series(frame: pd.DataFrame, directory: str) -> list[str]:

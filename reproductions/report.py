@@ -76,10 +76,9 @@ def compare(mine: Record, recorded: Record, configs: Sequence[RunConfig]) -> pd.
         seeds = sorted(set(sides[0].index) & set(sides[1].index))
         win_rates = [side.loc[seeds, "win_rate"] for side in sides]
         interval = t_interval((win_rates[0] - win_rates[1]).to_numpy())
-        kind = timed_arm(config) or config.lr_schedule
         rows.append(
             {
-                "cell": f"{config.stage.model} {config.algorithm.name} {config.schedule} {kind}",
+                "cell": cell_name(config),
                 "seeds": len(seeds),
                 "identical": sum(
                     _evaluations(mine, key, seed).equals(_evaluations(recorded, key, seed))
@@ -112,6 +111,50 @@ def print_comparison(console: Console, compared: pd.DataFrame) -> None:
             for row in other.to_dict("records")
         ]
         print_frame(console, pd.DataFrame(rows), "Cells that differ from the record")
+
+
+def cell_name(config: RunConfig) -> str:
+    """Return what a cell of a grid is called."""
+    kind = timed_arm(config) or config.lr_schedule
+    return f"{config.stage.model} {config.algorithm.name} {config.schedule} {kind}"
+
+
+def say_what_is_missing(console: Console, record: Record, runs: Sequence[RunConfig]) -> None:
+    """Name, in a line each, the cells of a grid without a run and the runs that diverged."""
+    cells = {run.config_hash(): run for run in runs}
+    there = set(record.final["config_hash"])
+    missing = [cell_name(config) for key, config in cells.items() if key not in there]
+    lost = record.final[record.final["status"] == "diverged"]
+    diverged = [
+        f"{cell_name(cells[key])} seed {seed}" if key in cells else f"{key} seed {seed}"
+        for key, seed in zip(lost["config_hash"], lost["seed"], strict=True)
+    ]
+    if missing:
+        say(console, f"Not run: {len(missing)} of {len(cells)} cells: {_some(missing)}")
+    if diverged:
+        say(console, f"Diverged: {len(diverged)} of {len(record.final)} runs: {_some(diverged)}")
+
+
+def say_what_is_mixed(console: Console, rows: pd.DataFrame) -> None:
+    """Say in a line if the code that made runs, or rows of benchmarks, differs or is unknown."""
+    revisions, torch = (
+        sorted(rows[name].fillna("unknown").unique()) for name in ("git_revision", "torch")
+    )
+    dirty = int(rows["git_dirty"].fillna(value=True).astype(bool).sum())
+    parts = []
+    if len(revisions) > 1:
+        parts.append(f"{len(revisions)} revisions ({_some([r[:7] for r in revisions])})")
+    if dirty:
+        parts.append(f"uncommitted changes in {dirty} of {len(rows)}")
+    if len(torch) > 1:
+        parts.append(f"torch {', '.join(torch)}")
+    if parts:
+        say(console, f"Code: {'; '.join(parts)}")
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def _evaluations(record: Record, config_hash: str, seed: int) -> pd.DataFrame:

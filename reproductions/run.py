@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,8 +30,12 @@ def reproduce(*wanted: Reproduction) -> NoReturn:
 
 
 def main(wanted: Sequence[Reproduction], arguments: Sequence[str] | None = None) -> int:
-    """Run, draw and judge; return the exit status: 1 if a run failed, 2 for bad input."""
+    """Run, draw and judge; return the exit status: 1 if a run failed, 2 for bad input.
+
+    A figure that cannot be measured or shown does not stop the others; the status is the worst.
+    """
     console = Console()
+    statuses = [0]
 
     def command() -> None:
         options = parse("\n\n".join(one.caption for one in wanted), arguments)
@@ -38,16 +43,26 @@ def main(wanted: Sequence[Reproduction], arguments: Sequence[str] | None = None)
             hub.use_hub_dir(options.hub_dir)
         possible = _possible(wanted, options.preset.name)
         plans = {one.name: _runs(one, options) for one in possible}
-        if not options.replot:
-            if any(plans.values()):
-                _run(list(_unique(plans.values())), options, console)
-            for one in possible:
-                if one.measure is not None:
-                    one.measure(options)
-        for one in possible:
-            show(one, plans[one.name], options, console)
+        if not options.replot and any(plans.values()):
+            _run(list(_unique(plans.values())), options, console)
+        statuses.extend(_make(one, plans[one.name], options, console) for one in possible)
 
-    return run_command(command)
+    return max(run_command(command), *statuses)
+
+
+def _make(one: Reproduction, runs: Sequence[RunConfig], options: Options, console: Console) -> int:
+    """Measure, if that is what it takes, and show; return the exit status of this figure."""
+    try:
+        if one.measure is not None and not options.replot:
+            one.measure(options)
+        show(one, runs, options, console)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Exception:  # a defect: said in full, the other figures are made
+        traceback.print_exc()
+        return 1
+    return 0
 
 
 def _possible(wanted: Sequence[Reproduction], preset: str) -> list[Reproduction]:

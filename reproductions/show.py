@@ -18,7 +18,14 @@ from plots.analysis.frames import Record
 from plots.drawing import style
 from reproductions.loading import beside, find_record, load, load_beside
 from reproductions.options import Options
-from reproductions.report import compare, print_comparison, print_frame, print_verdicts
+from reproductions.report import (
+    compare,
+    print_comparison,
+    print_frame,
+    print_verdicts,
+    say_what_is_missing,
+    say_what_is_mixed,
+)
 from reproductions.reproduction import CLAIMS, Reproduction
 
 KINDS = {".parquet": "Table", ".json": "Trace"}  # by suffix; the others are figures
@@ -47,6 +54,11 @@ def show(one: Reproduction, runs: Sequence[RunConfig], options: Options, console
         recorded = load(options.record_dir, runs, options.preset, all_seeds=True)
         print_comparison(console, compare(record, recorded, runs))
     say(console, f"Data: {source}{_coverage(record, runs)}")
+    say_what_is_mixed(console, record.final if runs else record.throughput)
+    for remark in drawn.remarks:
+        say(console, remark)
+    if runs:
+        say_what_is_missing(console, record, runs)
     if drawn is not record:
         say(console, f"Beside it: {options.beside} ({len(drawn.final) - len(record.final)} runs)")
     for path in paths:

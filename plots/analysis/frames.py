@@ -87,6 +87,7 @@ class Record:
     updates: pd.DataFrame = field(default_factory=pd.DataFrame)  # of timed runs: ``frames.updates``
     spans: pd.DataFrame = field(default_factory=pd.DataFrame)  # of timed runs
     throughput: pd.DataFrame = field(default_factory=pd.DataFrame)  # rows of the benchmarks' table
+    remarks: tuple[str, ...] = ()  # what a reader of the verdicts should know of the runs
 
     @staticmethod
     def of(

@@ -37,17 +37,30 @@ def arms(record: Record, algorithm: str, model: str | None = None) -> pd.DataFra
     Columns are (arm, phase), phases as in ``frames.updates``. Times of several updates of a run
     are not replicates; seeds are.
     """
+    wide = medians(record, algorithm, model)
+    if wide.empty or not set(ARMS) <= set(wide.columns.get_level_values(0)):
+        return pd.DataFrame()
+    return wide[list(ARMS)].dropna()
+
+
+def medians(record: Record, algorithm: str, model: str | None = None) -> pd.DataFrame:
+    """Return what ``arms`` returns, with the arms that there are; NaN where a seed lacks one."""
     frame = record.updates
     if frame.empty:
         return pd.DataFrame()
     model = model or sizes(record)[-1]
     chosen = frame[(frame["algorithm"] == algorithm) & (frame["model"] == model)]
     phases = ["update_s", "generate_s", "wait_s", "score_s", "learn_s", "publish_s"]
-    medians = chosen.pivot_table(values=phases, index="seed", columns="timed", aggfunc="median")
-    wide = medians.swaplevel(axis="columns")
-    if not set(ARMS) <= set(wide.columns.get_level_values(0)):
-        return pd.DataFrame()
-    return wide[list(ARMS)].dropna()
+    found = chosen.pivot_table(values=phases, index="seed", columns="timed", aggfunc="median")
+    return found.swaplevel(axis="columns")
+
+
+def why_missing(record: Record, algorithm: str, arm: str) -> str:
+    """Return why an arm has no run to show: not run, diverged, or too short."""
+    runs = record.where(algorithm=algorithm, timed=arm).final
+    if runs.empty:
+        return "not run"
+    return "diverged" if (runs["status"] == "diverged").all() else "too few updates"
 
 
 def gains(table: pd.DataFrame) -> pd.DataFrame:
@@ -100,6 +113,12 @@ def window(spans: pd.DataFrame, first: int, last: int) -> tuple[float, float]:
     publish = spans[(spans["process"] == "learner") & (spans["name"] == "publish")]
     ends = publish.set_index("step")["end_s"]  # of the version, which is one more than the update
     return float(ends[first]), float(ends[last + 1])
+
+
+def has_window(spans: pd.DataFrame, first: int, last: int) -> bool:
+    """Say whether one run has updates ``first`` to ``last``."""
+    publish = spans[(spans["process"] == "learner") & (spans["name"] == "publish")]
+    return first <= last and {first, last + 1} <= set(publish["step"])
 
 
 def busy(spans: pd.DataFrame, first: int, last: int) -> pd.DataFrame:

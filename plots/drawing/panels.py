@@ -120,6 +120,9 @@ def frontier_ends(ax: Axes, record: Record) -> None:
 def against_n(ax: Axes, record: Record, y: str = "win_rate") -> None:
     """Draw the final ``y`` against N: one line per algorithm through the means, seeds as dots."""
     final = record.final
+    if final.empty:
+        style.say_empty(ax, "not run")
+        return
     looks = style.looks_of(final)
     style.log2_axis(ax, final["n"])
     labels = []
@@ -144,7 +147,7 @@ def tolerance_bars(ax: Axes, record: Record) -> None:
     for name in looks:
         grid = record.n_values(name)
         wins = record.by_n(name, grid)
-        sft = record.by_n(name, grid, "sft_win_rate")[grid[0]]
+        sft = record.by_n(name, grid, "sft_win_rate")[grid[0]].reindex(wins.index)
         found[name] = stats.tolerance(wins, sft, grid)
     order = sorted(found, key=lambda name: _height(found[name]), reverse=True)
     for row, name in enumerate(order):
@@ -213,6 +216,8 @@ def _bar(interval: Interval) -> list[list[float]] | None:
 
 def _sft_level(ax: Axes, record: Record, x: float, align: str) -> None:
     level = float(record.final["sft_win_rate"].mean())
+    if math.isnan(level):
+        return
     ax.axhline(level, color=style.GREY, lw=0.8, ls="--", zorder=1)
     ax.annotate("SFT", (x, level), xycoords=("axes fraction", "data"), xytext=(0, 2),
                 textcoords="offset points", ha=align, color=style.GREY, fontsize=6.5)  # fmt: skip

@@ -126,6 +126,13 @@ def subplots(
     return figure, list(axes.flat)
 
 
+def say_empty(ax: Axes, reason: str) -> None:
+    """Write in the middle of a panel why nothing is drawn in it."""
+    ax.text(0.5, 0.5, reason, transform=ax.transAxes, ha="center", va="center", color=GREY)
+    ax.set_yticks([])
+    ax.grid(visible=False)
+
+
 def log2_axis(ax: Axes, n: Iterable[int]) -> None:
     """Make the x axis one of N, in doublings."""
     values = sorted(set(n))
@@ -138,11 +145,12 @@ def log2_axis(ax: Axes, n: Iterable[int]) -> None:
 def end_labels(ax: Axes, x: float, labels: Sequence[tuple[float, str, str]]) -> None:
     """Write (y, text, colour) at the right of ``x``, moved apart so that none overlap.
 
-    The highest stays within the panel. Call it last: it reads the limits of the y axis.
+    The highest stays within the panel. What has no y is left out. Call it last: it reads the limits
+    of the y axis.
     """
     low, high = ax.get_ylim()
     gap = 0.075 * (high - low)
-    ordered = sorted(labels)
+    ordered = sorted(label for label in labels if np.isfinite(label[0]))
     places: list[float] = []
     for y, _, _ in ordered:
         places.append(max(y, places[-1] + gap) if places else y)
@@ -168,8 +176,9 @@ def origin(
 ) -> None:
     """Write in grey ``first``, what some columns say, git revision and hardware of rows."""
     dirty = rows["git_dirty"].map({True: "+", False: ""})
-    cores = rows["host_cpu"] + ", " + rows["cores"].astype(str) + " cores"
-    hardware = cores.where(rows["device"] == "cpu", rows["device"])
+    cores = rows["cores"].map(lambda count: "?" if pd.isna(count) else f"{count:g}")
+    host = rows["host_cpu"].fillna("unknown processor") + ", " + cores + " cores"
+    hardware = host.where(rows["device"] == "cpu", rows["device"])
     parts = [
         first,
         *(f"{column} {_one_of(rows[column], f'{column}s')}" for column in columns),
@@ -180,7 +189,7 @@ def origin(
 
 
 def _one_of(values: pd.Series[str], plural: str) -> str:
-    different = sorted(set(values))
+    different = sorted(set(values.fillna("unknown")))
     return different[0] if len(different) == 1 else f"{len(different)} {plural}"
 
 

@@ -31,13 +31,18 @@ UPDATES = {
     "whole": Look("sync, all cores", style.SKY, "o"),
     "overlapped": Look("async, split cores", style.VERMILLION, "D"),
 }
+BOUNDS = ("split", "whole", "ideal")  # what an overlapped update is compared with
+SHARES = {"square_matmul": "matmul peak", "matmuls_alone": "its matmuls"}
 LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)))  # by model size
 NOTE: dict[str, Any] = {"fontsize": 6.5, "textcoords": "offset points"}
 
 
 def generation(ax: Axes, frame: pd.DataFrame) -> None:
     """Draw generated tokens per second by batch size: a line per engine and model size."""
-    rows = frame[frame["benchmark"] == "generation"]
+    rows = frame[(frame["benchmark"] == "generation") & frame["series"].isin(list(ENGINES))]
+    if rows.empty:
+        style.say_empty(ax, "not measured")
+        return
     models = by_size(rows["model"])
     for (engine, model), line in rows.groupby(["series", "model"]):
         look, line = ENGINES[str(engine)], line.sort_values("rows")
@@ -61,6 +66,9 @@ def learner_step(ax: Axes, frame: pd.DataFrame) -> None:
     """Draw completion tokens trained on per second, by algorithm, with shares of matmul speed."""
     rows = frame[frame["benchmark"] == "learner_step"]
     own = rows[rows["series"] == rows["own"]].set_index("algorithm")
+    if own.empty:
+        style.say_empty(ax, "not measured")
+        return
     shares = rows.pivot_table(index="algorithm", columns="series", values="ratio")
     looks = style.looks(own.index)
     for y, (name, look) in enumerate(looks.items()):
@@ -69,12 +77,12 @@ def learner_step(ax: Axes, frame: pd.DataFrame) -> None:
         ax.errorbar(
             middle, y, xerr=[[middle - low], [high - middle]], color=style.BLACK, elinewidth=0.8
         )
-        of = shares.loc[name]
-        ax.annotate(
-            f"{of['square_matmul']:.0%} of matmul peak\n{of['matmuls_alone']:.0%} of its matmuls",
-            (high, y),
-            xytext=(4, 0), va="center", **NOTE,
-        )  # fmt: skip
+        said = [
+            f"{shares[series][name]:.0%} of {what}"
+            for series, what in SHARES.items()
+            if series in shares and name in shares.index and pd.notna(shares[series][name])
+        ]
+        ax.annotate("\n".join(said), (high, y), xytext=(4, 0), va="center", **NOTE)
     ax.set_yticks(range(len(looks)), [look.label for look in looks.values()])
     ax.set_ylim(len(looks) - 0.4, -0.6)
     ax.set_xlim(right=1.55 * ax.get_xlim()[1])
@@ -85,7 +93,10 @@ def learner_step(ax: Axes, frame: pd.DataFrame) -> None:
 
 def handoff(ax: Axes, frame: pd.DataFrame) -> None:
     """Draw the time from the learner's weights to an engine's, by model size, and the limits."""
-    rows = frame[frame["benchmark"] == "handoff"]
+    rows = frame[(frame["benchmark"] == "handoff") & frame["series"].isin(list(ENGINES))]
+    if rows.empty:
+        style.say_empty(ax, "not measured")
+        return
     models = by_size(rows["model"])
     for engine, line in rows.groupby("series"):
         look, at = ENGINES[str(engine)], [models.index(model) for model in line["model"]]
@@ -96,6 +107,8 @@ def handoff(ax: Axes, frame: pd.DataFrame) -> None:
         )  # fmt: skip
         for x, value in zip(at, middle, strict=True):
             ax.annotate(f"{value:.3g}", (x, value), xytext=(6, 0), va="center", **NOTE)
+        if pd.isna(line["limit_s"].iloc[0]):
+            continue
         limit_ms = line["limit_s"].iloc[0] * 1e3
         ax.axhline(limit_ms, color=look.colour, lw=0.8, ls="--")
         ax.annotate(
@@ -116,6 +129,9 @@ def updates(ax: Axes, frame: pd.DataFrame) -> None:
     rows = rows[rows["benchmark"].isin(["update", "update_beside_trl", "update_overlapped"])]
     # If TRL was measured, the suite's own update of that benchmark is used.
     rows = rows.sort_values("benchmark").drop_duplicates(["model", "series"], keep="last")
+    if rows.empty:
+        style.say_empty(ax, "not measured")
+        return
     models = by_size(rows["model"])
     beside = dict(zip(UPDATES, np.linspace(-0.34, 0.26, len(UPDATES)), strict=True))
     for (model, benchmark), group in rows.groupby(["model", "benchmark"]):
@@ -127,10 +143,10 @@ def updates(ax: Axes, frame: pd.DataFrame) -> None:
                 x, middle, yerr=[[middle - low], [high - middle]], color=look.colour,
                 marker=look.marker, elinewidth=0.8,
             )  # fmt: skip
-            if name == "trl_online_dpo":
+            if name == "trl_online_dpo" and pd.notna(found[name]["ratio"]):
                 ax.annotate(f"{found[name]['ratio']:.2f}x ours", (x, middle), xytext=(6, 0),
                             va="center", **NOTE)  # fmt: skip
-        if benchmark == "update_overlapped":
+        if benchmark == "update_overlapped" and {"overlapped", *BOUNDS} <= found.keys():
             x = models.index(str(model)) + beside["overlapped"]
             ideal = _update_ms(found["ideal"])[1]
             ax.plot([x - 0.1, x + 0.1], [ideal] * 2, color=style.BLACK, lw=1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -36,7 +37,7 @@ ROW_HEIGHT = 0.62
 def win_rate_over_time(ax: Axes, record: Record) -> None:
     """Draw gold win rate against training time: seeds thin, per arm the mean of both bold.
 
-    Runs of another directory, beside the first, are dashed.
+    Runs of another directory, beside the first, are dashed. A diverged run ends in a cross.
     """
     handles: list[Artist] = [
         Patch(color=c, label=SHORT[a].replace("\n", " ")) for a, c in COLOURS.items()
@@ -50,6 +51,9 @@ def win_rate_over_time(ax: Axes, record: Record) -> None:
                 continue
             for _, run in runs.groupby("run_id"):
                 ax.plot(run["wall_s"], run["win_rate"], color=colour, lw=0.4, alpha=0.5, ls=dashes)
+            lost = runs[runs["status"] == "diverged"].groupby("run_id").tail(1)
+            if len(lost):
+                ax.plot(lost["wall_s"], lost["win_rate"], "x", color=colour, ms=5)
             mean = runs.groupby("step")[["wall_s", "win_rate"]].mean()
             ax.plot(mean["wall_s"], mean["win_rate"], color=colour, lw=1.4, ls=dashes)
             end = mean.iloc[-1]
@@ -65,16 +69,25 @@ def win_rate_over_time(ax: Axes, record: Record) -> None:
 def final_by_arm(ax: Axes, record: Record, margin: float) -> None:
     """Draw final win rates by arm; a band shows what counts as equal to the synchronous run.
 
-    Runs of another directory, beside the first, are hollow squares.
+    Runs of another directory, beside the first, are hollow squares; diverged runs are crosses at
+    the SFT win rate, where they count.
     """
     first, *others = record.final["algorithm"].unique()
     for x, (arm, colour) in enumerate(COLOURS.items()):
         frame = record.final[record.final["timed"] == arm]
-        wins = frame[frame["algorithm"] == first]["win_rate"]
+        own = frame[frame["algorithm"] == first]
+        wins, sound = own["win_rate"], own[own["status"] != "diverged"]["win_rate"]
+        lost = own[own["status"] == "diverged"]["win_rate"]
         beside = frame[frame["algorithm"].isin(others)]["win_rate"]
         ax.plot([x + 0.2] * len(beside), beside, "s", color=colour, mfc="white", ms=3)
         mean = stats.win_rate_interval(wins)
-        ax.plot([x - 0.16] * len(wins), wins, ".", color=colour, **SEED_DOT)
+        if math.isnan(mean.estimate):
+            ax.text(x, 0.5, "not run" if own.empty else "no win rate", ha="center", va="center",
+                    transform=ax.get_xaxis_transform(), color=style.GREY, fontsize=6.5)  # fmt: skip
+            continue
+        ax.plot([x - 0.16] * len(sound), sound, ".", color=colour, **SEED_DOT)
+        if len(lost):
+            ax.plot([x - 0.16] * len(lost), lost, "x", color=colour, ms=5)
         sides = None
         if mean.n > 1:
             sides = [[max(0.0, mean.estimate - mean.lo)], [max(0.0, mean.hi - mean.estimate)]]
@@ -96,47 +109,63 @@ def final_by_arm(ax: Axes, record: Record, margin: float) -> None:
 def update_bars(ax: Axes, table: pd.DataFrame, beside: Sequence[pd.DataFrame] = ()) -> None:
     """Draw the mean time per update by arm, stacked by phase, and the ideal as a line.
 
+    An arm without runs is named as such; ratios and the ideal need seeds that have all arms.
+
     Args:
         ax: where.
-        table: of ``overlap.arms``.
+        table: of ``overlap.arms`` or ``overlap.medians``.
         beside: tables of runs of another directory; their totals are hollow squares.
     """
-    gains = overlap.gains(table)
-    arms = list(COLOURS)
-    for row, arm in enumerate(arms):
+    there = set(table.columns.get_level_values(0)) if len(table) else set()
+    complete = set(COLOURS) <= there and bool(table.notna().all(axis=None))
+    longest = 0.0
+    for row, arm in enumerate(COLOURS):
+        if arm not in there:
+            ax.text(0.02, row, "not run", transform=ax.get_yaxis_transform(), va="center",
+                    color=style.GREY, fontsize=6.5)  # fmt: skip
+            continue
         times = pd.DataFrame(table[arm]).mean() * 1e3
-        # If the two take turns, the wait is the engine's generation plus the transfers.
-        generated = min(times["generate_s"], times["wait_s"]) if arm != "overlapped" else 0.0
-        parts = {
-            "generate": generated,
-            "wait": times["wait_s"] - generated,
-            "score": times["score_s"],
-            "learn": times["learn_s"],
-            "publish": times["publish_s"],
-        }
-        left = 0.0
-        for phase, width in parts.items():
-            ax.barh(row, width, left=left, height=ROW_HEIGHT, color=PHASES[phase], lw=0)
-            left += width
-        total = table[arm]["update_s"] * 1e3
+        longest = max(longest, float(times["update_s"]))
+        _phases(ax, row, times, overlapped=arm == "overlapped")
+        total = table[arm]["update_s"].dropna() * 1e3
         ax.plot(total, [row] * len(total), ".", color=style.BLACK, **{**SEED_DOT, "alpha": 0.8})
         for other in beside:
             mean = 1e3 * float(other[arm]["update_s"].mean())
             ax.plot(mean, row + 0.24, "s", color=style.BLACK, mfc="white", ms=3.5)
-        rate = table["split"]["update_s"] / table[arm]["update_s"]
-        text = f"{total.mean():.0f} ms" + (f"\n{rate.mean():.2f}x" if arm != "split" else "")
+        text = f"{total.mean():.0f} ms"
+        if complete and arm != "split":
+            text += f"\n{(table['split']['update_s'] / table[arm]['update_s']).mean():.2f}x"
         ax.annotate(text, (total.max(), row), xytext=(4, 0), textcoords="offset points",
                     va="center", fontsize=6.5, zorder=4,
                     bbox={"fc": "white", "ec": "none", "pad": 0.6})  # fmt: skip
-    ideal = gains["ideal_s"].mean() * 1e3
-    ax.axvline(ideal, color=style.BLACK, lw=0.9, ls="--")
-    ax.annotate(f"ideal {gains['ideal'].mean():.2f}x", (ideal, -0.5), xytext=(3, 0),
-                textcoords="offset points", va="bottom", fontsize=6.5)  # fmt: skip
-    ax.set_yticks(range(len(arms)), [SHORT[arm] for arm in arms])
-    ax.set_ylim(len(arms) - 0.4, -0.8)
-    ax.set_xlim(0, 1.8 * max(table[arm]["update_s"].mean() for arm in arms) * 1e3)
+    if complete:
+        gains = overlap.gains(table)
+        ideal = gains["ideal_s"].mean() * 1e3
+        ax.axvline(ideal, color=style.BLACK, lw=0.9, ls="--")
+        ax.annotate(f"ideal {gains['ideal'].mean():.2f}x", (ideal, -0.5), xytext=(3, 0),
+                    textcoords="offset points", va="bottom", fontsize=6.5)  # fmt: skip
+    ax.set_yticks(range(len(COLOURS)), [SHORT[arm] for arm in COLOURS])
+    ax.set_ylim(len(COLOURS) - 0.4, -0.8)
+    ax.set_xlim(0, 1.8 * longest or 1.0)
     ax.grid(visible=False)
     ax.set_xlabel("median time per update (ms)")
+
+
+def _phases(ax: Axes, row: int, times: pd.Series[float], *, overlapped: bool) -> None:
+    """Stack the phases of a mean update, in ms, as one bar."""
+    # While the two take turns, the wait is the engine's generation and the way there and back.
+    generated = 0.0 if overlapped else min(times["generate_s"], times["wait_s"])
+    parts = {
+        "generate": generated,
+        "wait": times["wait_s"] - generated,
+        "score": times["score_s"],
+        "learn": times["learn_s"],
+        "publish": times["publish_s"],
+    }
+    left = 0.0
+    for phase, width in parts.items():
+        ax.barh(row, width, left=left, height=ROW_HEIGHT, color=PHASES[phase], lw=0)
+        left += width
 
 
 def gantt(ax: Axes, spans: pd.DataFrame, first: int, last: int) -> None:
