@@ -17,6 +17,7 @@ import torch
 
 from bench.config import Execution
 from bench.engines.hf import HfEngine
+from bench.errors import UserError
 from bench.sources.base import InFlight
 from bench.sources.handoff import checksum
 from bench.sources.host import EngineHost
@@ -156,9 +157,9 @@ class SlowHost(EngineHost):
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong the first ``times`` times that a batch is generated or loaded for."""
+    """What goes wrong the first ``times`` times that it starts, generates or loads a batch."""
 
-    where: str  # generate | load
+    where: str  # start | generate | load
     index: int
     how: str  # kill | raise | hang
     times: int = 1
@@ -170,18 +171,19 @@ class FaultyHost(EngineHost):
     def __init__(self, engine, directory, record: Path, fault: Fault) -> None:
         super().__init__(engine, directory)
         self._record, self._fault = record, fault
+        self._perhaps("start", 0)
 
     def generate(self, call):
-        self._perhaps("generate", call)
+        self._perhaps("generate", call.index)
         return super().generate(call)
 
     def _load(self, snapshot, call) -> None:
         super()._load(snapshot, call)
-        self._perhaps("load", call)
+        self._perhaps("load", call.index)
 
-    def _perhaps(self, where, call) -> None:
+    def _perhaps(self, where, index) -> None:
         done = len(list(self._record.iterdir()))
-        here = (where, call.index) == (self._fault.where, self._fault.index)
+        here = (where, index) == (self._fault.where, self._fault.index)
         if not here or done == self._fault.times:
             return
         (self._record / f"{done}-{os.getpid()}").touch()
@@ -190,6 +192,8 @@ class FaultyHost(EngineHost):
                 os.kill(os.getpid(), signal.SIGKILL)
             case "raise":
                 raise RuntimeError("the engine has no opinion\nand a second line")
+            case "refuse":
+                raise UserError("the engine wants another model")
             case "hang":
                 time.sleep(3600)
 

@@ -140,21 +140,54 @@ def test_a_free_running_engine_is_replaced_too_and_stays_within_the_bound(tmp_pa
     assert trained == list(range(3 * UPDATES))
 
 
+def test_a_worker_killed_while_it_starts_is_replaced_and_the_batches_are_the_same(tmp_path):
+    with Faulty(tmp_path, lag(1), Fault("start", 0, "kill", times=2)) as run:
+        run.source.wait_until_started()
+        assert len(run.workers) == 3
+        assert drive(run.source) == expected(lag(1))
+        assert len(run.workers) == 3
+
+
+def test_a_worker_that_always_dies_while_it_starts_fails_the_run_in_one_line(tmp_path):
+    execution = replace(EXECUTION, max_restarts=1)
+    fault = Fault("start", 0, "kill", times=99)
+    with Faulty(tmp_path, lag(1), fault, execution) as run:
+        with pytest.raises(
+            WorkerError,
+            match=r"^the engine failed 2 times, at last: the engine was killed by SIGKILL$",
+        ):
+            run.source.wait_until_started()
+        assert len(run.workers) == 2
+
+
+def test_an_engine_that_refuses_to_start_is_not_started_again(tmp_path):
+    with Faulty(tmp_path, lag(1), Fault("start", 0, "refuse", times=99)) as run:
+        with pytest.raises(UserError, match=r"^the engine wants another model$"):
+            run.source.wait_until_started()
+        assert len(run.workers) == 1
+
+
 @pytest.mark.parametrize(
-    ("fail", "message"),
+    ("fail", "kind", "message"),
     [
-        ("raise", r"^the engine cannot start: ValueError: no model by that name$"),
-        ("exit", r"^the engine cannot start: worker exited with status 1: the loader gave up$"),
+        ("raise", UserError, r"^the engine cannot start: ValueError: no model by that name$"),
+        (
+            "exit",
+            WorkerError,
+            r"^the engine failed 2 times, at last: worker exited with status 1: "
+            r"the loader gave up$",
+        ),
     ],
 )
-def test_an_engine_that_cannot_start_shows_its_own_message(fail, message):
+def test_an_engine_that_cannot_start_shows_its_own_message(fail, kind, message):
     def launch(_directory):
         return LocalWorker(partial(Counter, fail=fail))
 
+    execution = replace(EXECUTION, max_restarts=1)
     source = OverlappedSource(
-        launch, Handoff(), lag(1), STREAM, SAMPLING, 5, batches=UPDATES, execution=EXECUTION
+        launch, Handoff(), lag(1), STREAM, SAMPLING, 5, batches=UPDATES, execution=execution
     )
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(kind, match=message):
         source.wait_until_started()
     source.close()
 
