@@ -49,7 +49,8 @@ def connect(address: str, *, cpus: int | None = None) -> bool:
 
     Args:
         address: ``host:port`` of a cluster of which this machine is part; ``auto``: the one that
-            was started on this machine or that RAY_ADDRESS names, else a new one.
+            was started on this machine or that RAY_ADDRESS names, else a new one, which listens on
+            the network, protected by Ray's token.
         cpus: of a new cluster; None: as many as the machine has.
 
     Raises:
