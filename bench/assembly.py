@@ -18,6 +18,7 @@ from bench.config import Execution, RunConfig
 from bench.engines import engine_class
 from bench.errors import UserError
 from bench.evaluate import Evaluator
+from bench.hub import load_model
 from bench.learning.learner import Learner
 from bench.learning.logprob_gap import LogprobGap
 from bench.learning.scoring import Scorer
@@ -42,7 +43,7 @@ def assemble(
     """Load the models and connect source, learner and evaluator. The caller closes the source.
 
     Raises:
-        UserError: unknown task, algorithm or parameter.
+        UserError: unknown task, algorithm or parameter, or a model cannot be loaded.
     """
     execution = execution or Execution()
     task, algorithm = config.stage.task.build(), config.algorithm
@@ -51,7 +52,10 @@ def assemble(
     frozen = getattr(torch, config.dtype)
 
     def load(auto: Any, directory: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-        model: PreTrainedModel = auto.from_pretrained(directory, dtype=dtype).to(device)
+        tokens = len(task.tokenizer)
+        model: PreTrainedModel = load_model(
+            auto, directory, vocabulary_tokens=tokens, dtype=dtype
+        ).to(device)
         return model
 
     reward_model = load(AutoModelForSequenceClassification, models.reward_dir, frozen)

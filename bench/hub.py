@@ -9,15 +9,16 @@ is an environment variable, which worker processes inherit.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
 
 from bench.errors import UserError
 
 HUB_DIR = "ASYNC_RLHF_HUB_DIR"  # the environment variable; unset or empty: the hub
+NAMED_TENSORS = 3  # that a message names at most
 
 
 def use_hub_dir(directory: Path) -> None:
@@ -89,17 +90,73 @@ def dataset_files(name: str, split: str) -> list[Path]:
     return found
 
 
-def load_pretrained(auto_class: Any, source: str, **options: Any) -> Any:
-    """Return ``auto_class.from_pretrained(source, **options)``.
+def load_model(
+    auto_class: Any,
+    source: str | Path,
+    *,
+    vocabulary_tokens: int = 0,
+    untrained: Collection[str] = (),
+    **options: Any,
+) -> Any:
+    """Return a model whose every weight is from its safetensors files; nothing is unpickled.
+
+    Args:
+        auto_class: transformers' class for the kind of model.
+        source: a folder or a hub id.
+        vocabulary_tokens: how many token ids the model must know at least.
+        untrained: names of weights that may be missing, and are then drawn at random.
+        options: further ones of ``from_pretrained``.
 
     Raises:
-        UserError: there is no such model, or its files are damaged.
+        UserError: there is no such model, its files are damaged, or its weights do not fit it.
+    """
+    model, found = load_pretrained(
+        auto_class,
+        source,
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # refused below, by name
+        **options,
+    )
+    if missing := set(found["missing_keys"]).difference(untrained):
+        raise UserError(f"{source}: its *.safetensors have no {_listed(missing)}")
+    if misfits := [
+        f"{name} of {list(stored)}, not {list(needed)}"
+        for name, stored, needed in found["mismatched_keys"]
+    ]:
+        raise UserError(
+            f"{source}: its *.safetensors do not fit its config.json: {_listed(misfits)}"
+        )
+    if model.config.vocab_size < vocabulary_tokens:
+        raise UserError(
+            f"{source}: vocabulary of {model.config.vocab_size} tokens, must be at least the "
+            f"tokenizer's {vocabulary_tokens}"
+        )
+    return model
+
+
+def load_pretrained(auto_class: Any, source: str | Path, **options: Any) -> Any:
+    """Return ``auto_class.from_pretrained(source, **options)``, for a tokenizer.
+
+    No code of the source is run, and nobody is asked whether to.
+
+    Raises:
+        UserError: there is no such source, its files are damaged, or it needs code of its own.
     """
     try:
-        return auto_class.from_pretrained(source, **options)
-    except (OSError, ValueError, SafetensorError) as error:
+        return auto_class.from_pretrained(source, trust_remote_code=False, **options)
+    except Exception as error:  # of any type, where a file does not say what it should
         raise UserError(f"{source}: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Return an error's first line, with the next one if it only announces that."""
+    kind = "" if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: "
+    first, *rest = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{kind}{first} {rest[0].strip()}" if rest and first.endswith(":") else f"{kind}{first}"
+
+
+def _listed(items: Collection[str]) -> str:
+    more = len(items) - NAMED_TENSORS
+    named = ", ".join(sorted(items)[:NAMED_TENSORS])
+    return f"{named} and {more} more" if more > 0 else named

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
 from bench.engines.padding import pad_prompts
+from bench.hub import load_model
 from bench.learning.logprobs import positions
 from bench.randomness import uniforms
 from bench.sources.handoff import checksum
@@ -49,8 +50,8 @@ class HfEngine:
         cls, model_dir: Path, *, dtype: str, device: str, pad_token_id: int, eos_token_id: int
     ) -> Self:
         """Return an engine around the checkpoint in ``model_dir``; see ``NamedEngine``."""
-        model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=getattr(torch, dtype))
-        model.to(device)  # type: ignore[arg-type]
+        model = load_model(AutoModelForCausalLM, model_dir, dtype=getattr(torch, dtype))
+        model.to(device)
         return cls(model, pad_token_id=pad_token_id, eos_token_id=eos_token_id)
 
     def load(self, snapshot: WeightSnapshot) -> None:

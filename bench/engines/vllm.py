@@ -254,6 +254,8 @@ def _start(model_dir: Path, dtype: str) -> Any:
     }
     arguments = EngineArgs(
         model=str(model_dir),
+        load_format="safetensors",  # nothing is unpickled
+        trust_remote_code=False,
         runner="generate",  # refuses a model with another head
         dtype=dtype,
         skip_tokenizer_init=True,

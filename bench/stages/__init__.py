@@ -148,11 +148,15 @@ def _trained(path: Path) -> StageModels:
 def _models(*directories: Path, repair: str) -> StageModels:
     digest = hashlib.sha256()
     for directory in directories:
-        weights = sorted(directory.glob("*.safetensors"))
-        if not weights or not (directory / "config.json").exists():
+        weights, config = sorted(directory.glob("*.safetensors")), directory / "config.json"
+        if not weights or not config.exists():
             raise UserError(
                 f"checkpoint {directory}: has no config.json or no safetensors; {repair}"
             )
+        try:
+            json.loads(config.read_bytes())
+        except ValueError as error:
+            raise UserError(f"{config}: {error}; {repair}") from error
         for file in weights:
             try:
                 with safe_open(file, framework="numpy"):

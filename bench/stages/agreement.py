@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from bench.engines.hf import HfEngine
+from bench.hub import load_model
 from bench.randomness import sample_seeds
 from bench.tasks.base import Completion, Task
 from bench.types import Prompt, Sampling
@@ -63,9 +64,12 @@ def reward_agreement(
     The pairs are two samples of the SFT model for each of the first ``prompts`` prompts of split
     ``eval``; pairs that the judge rates equal are left out. If no pair is left, the
     agreement is NaN.
+
+    Raises:
+        UserError: a model cannot be loaded.
     """
-    policy = AutoModelForCausalLM.from_pretrained(models.sft_dir)
-    reward_model = AutoModelForSequenceClassification.from_pretrained(models.reward_dir)
+    policy = load_model(AutoModelForCausalLM, models.sft_dir)
+    reward_model = load_model(AutoModelForSequenceClassification, models.reward_dir)
     sample = PolicySampler(task, policy, temperature, max_completion_tokens, seed)
     asked = task.prompts("eval")[:prompts]
     first, second = zip(*sample(asked, 2), strict=True)

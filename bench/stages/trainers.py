@@ -21,6 +21,7 @@ from transformers import (
 )
 from trl import RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
+from bench.hub import load_model
 from bench.types import Prompt
 
 if TYPE_CHECKING:
@@ -79,6 +80,9 @@ def train_reward(
     """Train a scalar reward model from the SFT checkpoint by the Bradley-Terry loss and save it.
 
     Its score is read at the last token that is not padding. Source: arXiv 2410.18252, appendix A.
+
+    Raises:
+        UserError: the SFT checkpoint cannot be loaded.
     """
     dataset = Dataset.from_dict({
         "chosen_ids": [prompt.token_ids + chosen for prompt, chosen, _ in comparisons],
@@ -90,8 +94,13 @@ def train_reward(
         torch.random.fork_rng(),
     ):
         torch.manual_seed(seed)  # draws the new score head
-        model = AutoModelForSequenceClassification.from_pretrained(
-            sft_dir, num_labels=1, pad_token_id=tokenizer.pad_token_id
+        model = load_model(
+            AutoModelForSequenceClassification,
+            sft_dir,
+            vocabulary_tokens=len(tokenizer),
+            untrained=["score.weight"],
+            num_labels=1,
+            pad_token_id=tokenizer.pad_token_id,
         )
         trainer = RewardTrainer(
             model=model,

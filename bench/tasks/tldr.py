@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from bench.errors import UserError
-from bench.hub import dataset_files, load_pretrained, resolve_hub
+from bench.hub import dataset_files, load_model, load_pretrained, resolve_hub
 from bench.tasks.base import Split, Task, TaskConfig
 from bench.types import Prompt
 
@@ -155,21 +155,13 @@ class Tldr(Task):
     @cached_property
     def _gold(self) -> PreTrainedModel:
         on_gpu = torch.cuda.is_available()
-        model, loading = load_pretrained(
+        model = load_model(
             AutoModelForSequenceClassification,
             self._gold_source,
+            vocabulary_tokens=len(self.tokenizer),
             num_labels=1,
             dtype=torch.float16 if on_gpu else torch.float32,  # the authors' evaluation: float16
-            output_loading_info=True,
         )
-        if loading["missing_keys"]:
-            missing = ", ".join(sorted(loading["missing_keys"]))
-            raise UserError(f"{self._gold_source}: not a reward model, it has no {missing}")
-        if model.config.vocab_size < len(self.tokenizer):
-            raise UserError(
-                f"{self._gold_source}: vocabulary of {model.config.vocab_size} tokens, must be at "
-                f"least the tokenizer's {len(self.tokenizer)}"
-            )
         model.config.pad_token_id = self.tokenizer.pad_token_id
         gold: PreTrainedModel = model.eval().to("cuda" if on_gpu else "cpu")
         return gold
@@ -185,6 +177,12 @@ class Tldr(Task):
         prompt_id = FIRST_ID[file_split]
         for batch in table.to_batches(max_chunksize=ROWS_PER_READ):
             queries, references = (batch[name].to_pylist() for name in COLUMNS)
+            for name, texts in zip(COLUMNS, (queries, references), strict=True):
+                if None in texts:
+                    row = prompt_id - FIRST_ID[file_split] + texts.index(None)
+                    raise UserError(
+                        f"data set {DATASET}, {file_split} row {row}: {name} is null, must be text"
+                    )
             rows = zip(queries, self._tokenize(queries), references, strict=True)
             for query, tokens, reference in rows:
                 if not query.endswith(QUERY_END):
@@ -209,11 +207,15 @@ class Tldr(Task):
 
 def _check_columns(file: Path) -> None:
     try:
-        names = pq.read_schema(file).names
+        schema = pq.read_schema(file)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{file}: {str(error).splitlines()[0]}") from error
-    if missing := [name for name in COLUMNS if name not in names]:
+    if missing := [name for name in COLUMNS if name not in schema.names]:
         raise UserError(
             f"{file}: no column {', '.join(missing)}; must have {', '.join(COLUMNS)}, "
-            f"has {', '.join(names)}"
+            f"has {', '.join(schema.names)}"
         )
+    for name in COLUMNS:
+        kind = schema.field(name).type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise UserError(f"{file}: column {name} is of type {kind}, must be string")

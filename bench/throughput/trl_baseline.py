@@ -19,6 +19,7 @@ from transformers import (
 from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 
 from bench.config import RunConfig
+from bench.hub import load_model, load_pretrained
 from bench.throughput import workload
 from bench.types import StageModels
 
@@ -41,11 +42,11 @@ class TrlOnlineDpo(TrainerCallback):
         prompts = workload.task().prompts("train")
         # TRL joins the texts: the space separates the first word of a completion.
         texts = [f"{workload.task().tokenizer.decode(list(p.token_ids))} " for p in prompts]
-        tokenizer = AutoTokenizer.from_pretrained(models.sft_dir)
+        tokenizer = load_pretrained(AutoTokenizer, models.sft_dir)
         self.trainer = OnlineDPOTrainer(
-            model=AutoModelForCausalLM.from_pretrained(models.sft_dir),
-            ref_model=AutoModelForCausalLM.from_pretrained(models.sft_dir),
-            reward_funcs=AutoModelForSequenceClassification.from_pretrained(models.reward_dir),
+            model=load_model(AutoModelForCausalLM, models.sft_dir),
+            ref_model=load_model(AutoModelForCausalLM, models.sft_dir),
+            reward_funcs=load_model(AutoModelForSequenceClassification, models.reward_dir),
             reward_processing_classes=tokenizer,
             processing_class=tokenizer,
             train_dataset=Dataset.from_dict({"prompt": texts}),

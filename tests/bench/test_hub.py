@@ -1,12 +1,21 @@
 """Where data sets and models come from."""
 
+import ast
+import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import constants
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from bench import hub
 from bench.errors import UserError
+from bench.paths import ROOT
+
+from .stand_ins import save_tokenizer
 
 
 def touch(path: Path) -> Path:
@@ -85,3 +94,145 @@ def test_dataset_files_is_one_line_without_a_network(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"^data set org/no-such-set: .*") as raised:
         hub.dataset_files("org/no-such-set", "train")
     assert "\n" not in str(raised.value)
+
+
+def calls(attribute: str) -> dict[str, list[ast.Call]]:
+    """Return the calls of what has a name, by the file that they are in."""
+    found: dict[str, list[ast.Call]] = {}
+    for folder in ("bench", "plots", "reproductions"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and attribute == (
+                    getattr(node.func, "attr", None) or getattr(node.func, "id", None)
+                ):
+                    found.setdefault(str(path.relative_to(ROOT)), []).append(node)
+    return found
+
+
+def test_only_the_hub_loads_models_and_tokenizers():
+    assert {file: len(nodes) for file, nodes in calls("from_pretrained").items()} == {
+        "bench/hub.py": 1
+    }
+
+
+def test_vllm_is_told_to_run_no_code_of_a_model_and_to_unpickle_nothing():
+    ((call,),) = calls("EngineArgs").values()
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    assert given["trust_remote_code"] == "False"
+    assert given["load_format"] == "'safetensors'"
+
+
+@pytest.fixture
+def model_dir(tmp_path, policy) -> Path:
+    policy.save_pretrained(tmp_path / "model")
+    save_tokenizer(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def edit(config: Path, **fields: object) -> None:
+    config.write_text(json.dumps(json.loads(config.read_text()) | fields))
+
+
+def refusal(load: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as raised:
+        load()
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_load_model_takes_every_weight_from_the_files(model_dir, policy):
+    loaded = hub.load_model(AutoModelForCausalLM, model_dir, vocabulary_tokens=16).state_dict()
+    assert loaded.keys() == policy.state_dict().keys()
+    assert all(loaded[name].equal(weight) for name, weight in policy.state_dict().items())
+
+
+def test_load_model_names_missing_weights(model_dir):
+    message = refusal(lambda: hub.load_model(AutoModelForSequenceClassification, model_dir))
+    assert message == f"{model_dir}: its *.safetensors have no score.weight"
+
+
+def test_load_model_names_three_of_many_missing_weights(model_dir):
+    edit(model_dir / "config.json", num_hidden_layers=3)
+    message = refusal(lambda: hub.load_model(AutoModelForCausalLM, model_dir))
+    first = ["attention.dense.bias", "attention.dense.weight", "attention.query_key_value.bias"]
+    names = ", ".join(f"gpt_neox.layers.2.{name}" for name in first)
+    assert message == f"{model_dir}: its *.safetensors have no {names} and 9 more"
+
+
+def test_load_model_lets_weights_be_drawn_that_are_to_be_trained(model_dir):
+    model = hub.load_model(
+        AutoModelForSequenceClassification, model_dir, untrained=["score.weight"], num_labels=1
+    )
+    assert model.score.weight.shape == (1, 16)
+
+
+def test_load_model_names_weights_of_another_shape(model_dir):
+    edit(model_dir / "config.json", vocab_size=8)
+    message = refusal(lambda: hub.load_model(AutoModelForCausalLM, model_dir))
+    assert message == (
+        f"{model_dir}: its *.safetensors do not fit its config.json: gpt_neox.embed_in.weight of "
+        "[16, 16], not [8, 16], lm_head.weight of [16, 16], not [8, 16]"
+    )
+
+
+def test_load_model_refuses_a_vocabulary_smaller_than_the_tokenizers(model_dir):
+    message = refusal(lambda: hub.load_model(AutoModelForCausalLM, model_dir, vocabulary_tokens=17))
+    assert message == (f"{model_dir}: vocabulary of 16 tokens, must be at least the tokenizer's 17")
+
+
+def test_load_model_unpickles_nothing(model_dir, policy):
+    (model_dir / "model.safetensors").unlink()
+    torch.save(policy.state_dict(), model_dir / "pytorch_model.bin")
+    message = refusal(lambda: hub.load_model(AutoModelForCausalLM, model_dir))
+    assert message.startswith(f"{model_dir}: Error no file named model.safetensors found")
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ('{"model_type": "gpt_n', "not a valid JSON file"),
+        ("[]", "Unrecognized model in "),
+        ('{"model_type": "gpt_neox", "hidden_size": "x"}', "hidden_size': TypeError: .* got str"),
+        ('{"model_type": "gpt_neox", "hidden_act": "none such"}', "KeyError: 'none such'"),
+        ('{"model_type": "gpt_neox", "hidden_size": -64}', "RuntimeError: .*negative dimension"),
+    ],
+)
+def test_load_model_is_one_line_about_a_damaged_config(model_dir, config, why):
+    (model_dir / "config.json").write_text(config)
+    message = refusal(lambda: hub.load_model(AutoModelForCausalLM, model_dir))
+    assert message.startswith(f"{model_dir}: ")
+    assert re.search(why, message)
+
+
+def test_load_model_is_one_line_about_damaged_weights(model_dir):
+    (model_dir / "model.safetensors").write_bytes(b"damaged")
+    message = refusal(lambda: hub.load_model(AutoModelForCausalLM, model_dir))
+    assert message.startswith(f"{model_dir}: ")
+
+
+@pytest.mark.parametrize(("file", "content"), [("tokenizer.json", "{}"), ("config.json", "[]")])
+def test_load_pretrained_is_one_line_about_a_damaged_tokenizer(model_dir, file, content):
+    (model_dir / file).write_text(content)
+    message = refusal(lambda: hub.load_pretrained(AutoTokenizer, model_dir))
+    assert message.startswith(f"{model_dir}: ")
+
+
+@pytest.mark.parametrize(
+    ("load", "auto_class", "file", "entry"),
+    [
+        (hub.load_model, AutoModelForCausalLM, "config.json", "code.Model"),
+        (hub.load_pretrained, AutoTokenizer, "tokenizer_config.json", ["code.Tokenizer", None]),
+    ],
+)
+def test_nothing_runs_a_models_own_code_whoever_would_allow_it(
+    model_dir, monkeypatch, load, auto_class, file, entry
+):
+    ran = model_dir / "ran"
+    (model_dir / "code.py").write_text(f"open({str(ran)!r}, 'w')")
+    edit(model_dir / "config.json", model_type="its own")
+    classes = {"AutoConfig": "code.Config", auto_class.__name__: entry}
+    edit(model_dir / file, auto_map=classes, tokenizer_class="Its")
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    message = refusal(lambda: load(auto_class, model_dir))
+    assert message.startswith(f"{model_dir}: The repository {model_dir} contains custom code")
+    assert not ran.exists()

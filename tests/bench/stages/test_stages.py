@@ -244,6 +244,18 @@ def test_find_refuses_a_checkpoint_that_lacks_a_file(
         find(STAGE, [copied])
 
 
+@pytest.mark.parametrize("part", ["sft", "reward"])
+def test_find_refuses_a_damaged_config(copied: Path, models: StageModels, part: str) -> None:
+    stage = copied / models.sft_dir.parent.name
+    file = stage / part / "config.json"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(UserError) as raised:
+        find(STAGE, [copied])
+    assert str(raised.value).startswith(f"{file}: ")
+    assert str(raised.value).endswith(f"; delete {stage} to have it made anew")
+    assert "\n" not in str(raised.value)
+
+
 def test_find_refuses_truncated_weights(copied: Path, models: StageModels) -> None:
     file = copied / models.sft_dir.parent.name / "sft" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-10])

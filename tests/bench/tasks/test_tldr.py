@@ -148,6 +148,27 @@ def test_build_names_missing_columns(hub_dir):
         build()
 
 
+@pytest.mark.parametrize("name", ["query", "reference_response"])
+def test_build_refuses_a_column_that_is_not_text(hub_dir, name):
+    (file,) = (hub_dir / DATASET / "data").glob("validation-*")
+    columns = {"query": ["a TL;DR:"], "reference_response": ["a"], name: [[1, 2]]}
+    pq.write_table(pa.table(columns), file)
+    with pytest.raises(UserError) as raised:
+        build()
+    kind = "list<element: int64>"
+    assert str(raised.value) == f"{file}: column {name} is of type {kind}, must be string"
+
+
+@pytest.mark.parametrize(
+    ("row", "column"), [((None, " a"), "query"), (("a TL;DR:", None), "reference_response")]
+)
+def test_prompts_refuses_a_null(hub_dir, row, column):
+    (file,) = (hub_dir / DATASET / "data").glob("validation-*")
+    write_rows(file, [("b TL;DR:", " a"), row])
+    with pytest.raises(UserError, match=rf"validation row 1: {column} is null, must be text$"):
+        build().prompts("eval")
+
+
 def test_build_names_a_truncated_file(hub_dir):
     (file,) = (hub_dir / DATASET / "data").glob("validation-*")
     file.write_bytes(file.read_bytes()[:-10])
@@ -185,7 +206,9 @@ def test_prompts_refuses_a_tuning_split_that_leaves_no_train_split():
 
 def test_gold_rewards_refuses_a_model_without_a_score_head(hub_dir):
     GPTNeoXForCausalLM(model_config()).save_pretrained(hub_dir / GOLD_MODEL)
-    with pytest.raises(UserError, match=r"not a reward model, it has no score\.weight"):
+    with pytest.raises(
+        UserError, match=rf"{GOLD_MODEL}: its \*\.safetensors have no score\.weight"
+    ):
         build().gold_rewards([Prompt(0, (4, TLDR))], [(0,)])
 
 
