@@ -64,7 +64,11 @@ def load(
     chosen = keys.get_level_values(0).isin(wanted.get_level_values(0))
     frame, remarks = newest_weights(frame[chosen if all_seeds else keys.isin(wanted)])
     frame = frame.drop_duplicates(["config_hash", "seed"], keep="last").sort_values("run_id")
-    return replace(_record(results_dir, frame, preset), remarks=remarks)
+    record = _record(results_dir, frame, preset)
+    if unseen := sorted(set(frame["run_id"]) - set(record.final["run_id"])):
+        line = f"Left out: {len(unseen)} runs without an evaluation, first {unseen[0]}"
+        remarks = (*remarks, line)
+    return replace(record, remarks=remarks)
 
 
 def newest_weights(runs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:

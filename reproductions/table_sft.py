@@ -44,12 +44,18 @@ def tabulate(record: Record, options: Options) -> pd.DataFrame:
 
 
 def _agreement(options: Options) -> dict[str, float]:
-    """Return the reward agreement stored with each pair of checkpoints, by weights digest."""
+    """Return what was measured when each pair of checkpoints was made, by weights digest.
+
+    A provenance file that cannot be read is passed over: the table then lacks its number.
+    """
     found = {}
     for place in (options.results_dir, options.record_dir):
         for path in sorted(place.glob("checkpoints/*/provenance.json")):
-            made = json.loads(path.read_text())
-            found[made["weights_digest"]] = made.get("reward_agreement", math.nan)
+            try:
+                made = json.loads(path.read_text(encoding="utf-8"))
+                found[str(made["weights_digest"])] = float(made.get("reward_agreement", math.nan))
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue
     return found
 
 

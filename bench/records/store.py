@@ -37,6 +37,9 @@ SCHEMAS = {
 }
 
 
+NEVER_EMPTY = ("runs", "evals")  # a run is evaluated before its first update
+
+
 def write_run(
     results_dir: Path,
     config: RunConfig,
@@ -253,7 +256,8 @@ def incomplete(results_dir: Path, run_ids: Iterable[str]) -> tuple[list[str], li
         for table in SCHEMAS:
             path = results_dir / table / f"{run_id}.parquet"
             try:
-                load(path, table)
+                if not len(load(path, table)) and table in NEVER_EMPTY:
+                    raise UserError(f"{path} has no rows")
             except UserError as error:
                 if "schema version" in str(error):
                     raise

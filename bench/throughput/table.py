@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from bench.errors import UserError
+from bench.records.schemas import conform
 from bench.records.store import SCHEMA_VERSION, read_file, write_arrow
 
 S, I, F, B = pa.string(), pa.int64(), pa.float64(), pa.bool_()  # noqa: E741
@@ -141,9 +142,12 @@ def read(directory: Path) -> pd.DataFrame:
     tables = []
     for path in paths:
         table = read_file(path, repair="delete it", replace="move it away")
-        if table.schema.names != THROUGHPUT.names:
-            raise UserError(f"{path} has other columns than this suite's: move it away")
-        tables.append(table.cast(THROUGHPUT))
+        try:
+            tables.append(conform(table, THROUGHPUT))
+        except ValueError as error:
+            raise UserError(
+                f"{path} has other columns than this suite's: {error}; move it away"
+            ) from None
     frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
     return frame
 

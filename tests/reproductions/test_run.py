@@ -311,3 +311,36 @@ def test_a_figure_that_cannot_be_drawn_does_not_stop_the_others(results, capsys)
     assert "RuntimeError: 7 runs\n" in errors
     assert f"Figure: {results}/tiny/figures/fig_offpolicy_ppo.png" in output
     assert script.main([broken[0], PPO], ["--replot"]) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "{}", "null", '{"weights_digest": "0123456789ab", "reward_agreement": {}}'],
+)
+def test_table_sft_goes_without_a_damaged_provenance(results, capsys, text):
+    write(results / "tiny", SFT, seeds=(0,))
+    folder = results / "tiny" / "checkpoints" / "0.1m"
+    folder.mkdir(parents=True)
+    (folder / "provenance.json").write_text(text)
+    assert script.main([SFT], ["--replot"]) == 0
+    assert f"Table: {results}/tiny/figures/table_sft.parquet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("table", ["runs", "evals"])
+def test_a_run_without_rows_is_done_again(results, table):
+    write(results / "tiny", PPO, seeds=(0,))
+    path = next((results / "tiny" / table).iterdir())
+    store.write_table(path, table, [])
+    assert store.incomplete(results / "tiny", [path.stem]) == (
+        [path.stem],
+        [f"{path} is missing or damaged: its run is repeated"],
+    )
+
+
+def test_a_run_without_an_evaluation_is_named(results, capsys):
+    write(results / "tiny", PPO, seeds=(0,))
+    path = next((results / "tiny" / "evals").iterdir())
+    store.write_table(path, "evals", [])
+    assert script.main([PPO], ["--replot"]) == 0
+    line = f"Left out: 1 runs without an evaluation, first {path.stem}\n"
+    assert line in capsys.readouterr().out

@@ -1,7 +1,9 @@
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from bench.errors import UserError
+from bench.records.store import write_arrow
 from bench.throughput import table
 from bench.throughput.table import Shape, Timing
 from tests.bench.throughput import made
@@ -128,3 +130,16 @@ def test_summary_says_whether_targets_are_met():
     assert table.summary(rows(limited))[0].endswith("limit 30 ms: not met")
     slow = Timing(series="slow", rounds_s=(9.0, 9.0), completions=4)
     assert table.summary(rows(slow, OTHER))[1].endswith("0.889 times as fast, target 1.5: not met")
+
+
+def test_read_refuses_a_column_of_another_type(tmp_path):
+    path = table.write(tmp_path, made.session(), made.PROVENANCE)
+    schema = table.THROUGHPUT
+    at = schema.get_field_index("rows")
+    as_text = pq.read_table(path).cast(schema.set(at, pa.field("rows", pa.string())))
+    write_arrow(path, as_text)
+    with pytest.raises(UserError) as raised:
+        table.read(tmp_path)
+    assert str(raised.value) == (
+        f"{path} has other columns than this suite's: a column is of another type; move it away"
+    )
