@@ -27,8 +27,7 @@ from bench import hub, paths
 from bench.algorithms import ALGORITHMS
 from bench.command import Parser, run_command
 from bench.config import Execution, RunConfig, StageConfig, StageParams
-from bench.errors import UserError
-from bench.experiments.flags import FLAGS
+from bench.experiments.flags import FLAGS, refuse_records
 from bench.experiments.presets import ORDER, preset
 from bench.experiments.progress import duration, say
 from bench.experiments.starting_models import check, starting_models
@@ -113,8 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         given = parse(arguments)
         results_dir = given.out or paths.results_dir(given.preset)
-        if results_dir.resolve().is_relative_to(paths.RECORDS):
-            raise UserError(f"--out {results_dir}: holds recorded runs; choose another directory")
+        refuse_records(results_dir)
         if given.hub_dir is not None:
             hub.use_hub_dir(given.hub_dir)
         console = Console()

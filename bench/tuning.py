@@ -23,9 +23,8 @@ from bench import hub, paths
 from bench.algorithms import ALGORITHMS
 from bench.command import Parser, run_command
 from bench.config import RunConfig
-from bench.errors import UserError
 from bench.experiments import search
-from bench.experiments.flags import add_flags, check_workers, names
+from bench.experiments.flags import add_flags, check_workers, names, refuse_records
 from bench.experiments.presets import Preset, preset
 from bench.experiments.progress import say
 from bench.experiments.starting_models import check, starting_models
@@ -169,8 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_workers(given.workers)
         chosen = preset(given.preset, given.out, given.task)
         results_dir = given.out or paths.results_dir(chosen.name)
-        if results_dir.resolve().is_relative_to(paths.RECORDS):
-            raise UserError(f"--out {results_dir}: holds recorded runs; choose another directory")
+        refuse_records(results_dir)
         if given.hub_dir is not None:
             hub.use_hub_dir(given.hub_dir)
         check([search.config_of(chosen, search.first_pass(given.algorithms[0])[0], 0)])

@@ -25,6 +25,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.errors import UserError
+from bench.experiments.flags import refuse_records
 from bench.experiments.sweep import locked
 from bench.paths import ROOT, THROUGHPUT
 from bench.throughput import table
@@ -32,7 +33,7 @@ from plots.analysis.frames import Record
 from plots.drawing import style, throughput
 from reproductions.options import Options
 from reproductions.reproduction import Reproduction
-from reproductions.run import refuse_records, reproduce
+from reproductions.run import reproduce
 
 BENCHMARKS = Path(table.__file__).parent
 

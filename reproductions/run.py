@@ -6,7 +6,6 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
@@ -15,9 +14,9 @@ from bench import hub
 from bench.command import run_command
 from bench.config import RunConfig
 from bench.errors import UserError
+from bench.experiments.flags import refuse_records
 from bench.experiments.starting_models import check, starting_models
 from bench.experiments.sweep import locked, sweep
-from bench.paths import RECORDS
 from reproductions import fresh
 from reproductions.options import Options, parse
 from reproductions.reproduction import Reproduction
@@ -115,16 +114,6 @@ def _run(configs: Sequence[RunConfig], options: Options, console: Console) -> No
             console=console,
             gpus_per_task=options.preset.gpus if options.ray is not None else None,
         )
-
-
-def refuse_records(results_dir: Path) -> None:
-    """Refuse to write into a directory of recorded runs.
-
-    Raises:
-        UserError: the directory holds them.
-    """
-    if results_dir.resolve().is_relative_to(RECORDS):
-        raise UserError(f"--out {results_dir}: holds recorded runs; choose another directory")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from bench import paths
 from bench.algorithms import ALGORITHMS
 from bench.errors import UserError
 from bench.experiments.presets import ORDER
@@ -75,3 +76,13 @@ def check_workers(workers: int) -> None:
         raise UserError(f"--workers {workers}: must be at least 1")
     if workers > MAX_WORKERS:
         raise UserError(f"--workers {str(workers)[:20]}: must be at most {MAX_WORKERS}")
+
+
+def refuse_records(results_dir: Path) -> None:
+    """Refuse to put anything new among recorded runs.
+
+    Raises:
+        UserError: the directory holds them.
+    """
+    if results_dir.resolve().is_relative_to(paths.RECORDS):
+        raise UserError(f"--out {results_dir}: holds recorded runs; choose another directory")
