@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from bench import train
+from bench.algorithms.corrections import ImportanceWeight
 from bench.algorithms.ppo import Ppo
 from bench.config import EvalConfig, Execution, StageConfig
 from bench.errors import UserError
@@ -88,6 +89,24 @@ def test_each_flag_sets_its_field():
     assert given.execution == Execution(
         source="overlapped", learner_threads=2, timeout_s=9, max_restarts=0
     )
+
+
+def test_a_correction_comes_last_with_its_parameters():
+    given = train.parse(
+        [
+            "--algorithm",
+            "rloo",
+            "--algorithm.old-logprobs",
+            "decoupled",
+            "algorithm.correction:importance-weight",
+            "--algorithm.correction.level",
+            "sequence",
+            "--algorithm.correction.cap",
+            "2",
+        ]
+    )
+    assert given.run.algorithm.correction == ImportanceWeight(level="sequence", cap=2.0)
+    assert given.run.algorithm.kl_coef == 0.1  # as tuned
 
 
 def test_the_model_is_one_of_the_presets():

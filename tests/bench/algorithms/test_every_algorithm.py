@@ -29,7 +29,7 @@ def cases():
             for one in WEIGHTS:
                 if (one.level, cls.level) != ("token", "sequence"):
                     params = {"old_logprobs": "decoupled", "correction": one}
-                    found[f"{name}-{one.name}-{one.level}-{one.cap}"] = build(name, params)
+                    found[f"{name}-{one}"] = build(name, params)
     return found
 
 
