@@ -137,7 +137,8 @@ def against_n(ax: Axes, record: Record, y: str = "win_rate") -> None:
     if y == "win_rate":
         _sft_level(ax, record, 0.02, "left")
     ax.set_ylabel(Y_LABELS[y])
-    style.end_labels(ax, final["n"].max() * 2**0.2, labels)
+    last = final.loc[final[y].notna(), "n"].max()  # no point is drawn beyond it
+    style.end_labels(ax, last * 2**0.2, labels)
     _say_if_one_seed(ax, record, 0.02)
 
 

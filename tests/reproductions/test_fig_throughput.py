@@ -131,6 +131,7 @@ def test_nothing_else_writes_to_the_results_while_they_are_measured(tmp_path, mo
     (tmp_path / "benchmarks" / "conftest.py").write_text(TRIES_THE_LOCK)
     monkeypatch.setattr(fig_throughput, "BENCHMARKS", tmp_path / "benchmarks")
     options = Options(preset=preset("smoke"), out=tmp_path / "out")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # of the pytest that runs this test
     with pytest.raises(UserError, match="pytest's status 5"):  # no benchmarks there
         fig_throughput.measure(options)
     assert (tmp_path / "out" / "lock").read_text() == "held"
