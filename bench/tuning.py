@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 from rich.console import Console
-from rich.table import Table
 
 from bench import hub, paths
 from bench.algorithms import ALGORITHMS
@@ -29,7 +28,8 @@ from bench.experiments.presets import Preset, preset
 from bench.experiments.progress import say
 from bench.experiments.starting_models import check, starting_models
 from bench.experiments.sweep import locked, sweep
-from bench.experiments.tuned import RECORDED, Choices, read_tuned, write_tuned
+from bench.experiments.tables import print_frame
+from bench.experiments.tuned import RECORDED, Choices, Tuned, read_tuned, write_tuned
 from bench.records import store
 
 TRIALS = "tuning"  # of a results directory: the runs; with .parquet, the table
@@ -93,53 +93,29 @@ def tune(
     kept: Choices = read_tuned(target)
     write_tuned(target, kept | {chosen.key: kept.get(chosen.key, {}) | choices})
     table = search.table(chosen, scores)
+    _show(choices, table, target, Console())
     file = results_dir / f"{TRIALS}.parquet"
     if file.exists():
         earlier = pd.read_parquet(file)
         table = pd.concat([earlier[~earlier["algorithm"].isin(algorithms)], table])
     store.write_arrow(file, pa.Table.from_pandas(table, preserve_index=False))
-    _show(choices_of(chosen.key, target, algorithms), scores, target)
     return table
 
 
-def choices_of(key: str, path: Path, algorithms: Sequence[str]) -> pd.DataFrame:
-    """Return the choices that a file holds, one row per algorithm."""
-    found = read_tuned(path).get(key, {})
-    return pd.DataFrame(
-        [
-            {
-                "algorithm": name,
-                "learning_rate": f"{found[name].learning_rate:g}",
-                "parameters": ", ".join(
-                    f"{key} = {value}" for key, value in found[name].algorithm_params.items()
-                ),
-                "remarks": found[name].remarks,
-            }
-            for name in algorithms
-        ]
-    )
-
-
-def _show(choices: pd.DataFrame, scores: search.Scores, target: Path) -> None:
-    console = Console()
-    trials = Table(title="Win rate on the tuning split, N = 1", title_justify="left")
-    for column in ("algorithm", "learning rate", "coefficient", "win rate", "by seed"):
-        trials.add_column(column)
-    for trial, values in scores.items():
-        trials.add_row(
-            trial.algorithm,
-            f"{trial.learning_rate:g}",
-            "" if trial.coefficient is None else f"{trial.coefficient:g}",
-            f"{sum(values) / len(values):.4f}",
-            " ".join(f"{value:.4f}" for value in values),
-        )
-    console.print(trials)
-    chosen = Table(title="Chosen", title_justify="left")
-    for column in choices.columns:
-        chosen.add_column(column.replace("_", " "))
-    for row in choices.itertuples(index=False):
-        chosen.add_row(*map(str, row))
-    console.print(chosen)
+def _show(
+    choices: Mapping[str, Tuned], trials: pd.DataFrame, target: Path, console: Console
+) -> None:
+    print_frame(console, trials, "Win rate on the tuning split, N = 1")
+    rows = [
+        {
+            "algorithm": name,
+            "learning_rate": f"{chosen.learning_rate:g}",
+            "parameters": ", ".join(f"{k} = {v}" for k, v in chosen.algorithm_params.items()),
+            "remarks": chosen.remarks,
+        }
+        for name, chosen in choices.items()
+    ]
+    print_frame(console, pd.DataFrame(rows), "Chosen")
     say(console, f"Choices: {target}")
 
 

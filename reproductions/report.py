@@ -6,37 +6,17 @@ import math
 from collections.abc import Sequence
 
 import pandas as pd
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from bench.config import RunConfig
 from bench.experiments.arms import timed_arm
 from bench.experiments.progress import say
+from bench.experiments.tables import print_frame
 from plots.analysis.claims import Verdict
 from plots.analysis.frames import Record
 from plots.analysis.stats import t_interval
 
 TIMES = ["wall_s", "evaluate_s"]
-
-
-def print_frame(console: Console, frame: pd.DataFrame, title: str) -> None:
-    """Print a data frame of text and numbers as a table."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in frame.columns:
-        numeric = pd.api.types.is_numeric_dtype(frame[column])
-        table.add_column(
-            str(column).replace("_", " "), justify="right" if numeric else "left", overflow="fold"
-        )
-    for row in frame.itertuples(index=False):
-        table.add_row(*map(_cell, row))
-    console.print(table)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "-" if math.isnan(value) else f"{value:.4g}"
-    return str(value)
 
 
 def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:

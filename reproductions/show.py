@@ -10,6 +10,7 @@ from rich.console import Console
 
 from bench.config import RunConfig
 from bench.experiments.progress import say
+from bench.experiments.tables import print_frame
 from bench.paths import FIGURES
 from bench.records import store
 from bench.records.marker import mark
@@ -21,7 +22,6 @@ from reproductions.options import Options
 from reproductions.report import (
     compare,
     print_comparison,
-    print_frame,
     print_verdicts,
     say_what_is_missing,
     say_what_is_mixed,

@@ -4,9 +4,10 @@ import re
 import pandas as pd
 from rich.console import Console
 
+from bench.experiments.tables import print_frame
 from plots.analysis.claims import Claim, Verdict
 from plots.analysis.stats import Interval
-from reproductions.report import interval_text, print_frame, print_verdicts
+from reproductions.report import interval_text, print_verdicts
 
 CLAIM = Claim(
     id="C9", figure="fig", sentence="Data age.", source="-", estimand="fall_per_octave",
