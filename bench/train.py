@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             hub.use_hub_dir(given.hub_dir)
         console = Console()
         with locked(results_dir):
-            check([given.run])
+            check([given.run], workers=1)
             models = starting_models(
                 [given.run],
                 results_dir=results_dir,

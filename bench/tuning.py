@@ -40,7 +40,7 @@ def tune(
     algorithms: Sequence[str],
     *,
     results_dir: Path,
-    workers: int,
+    workers: int | None,
     console: Console,
     into: Path | None = None,
 ) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def tune(
         chosen: the preset.
         algorithms: the names of those to search.
         results_dir: the user's results.
-        workers: processes at a time.
+        workers: processes at a time; see ``sweep``.
         console: where progress is shown.
         into: the file of choices; None: that of ``results_dir``.
 
@@ -147,7 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refuse_records(results_dir)
         if given.hub_dir is not None:
             hub.use_hub_dir(given.hub_dir)
-        check([search.config_of(chosen, search.first_pass(given.algorithms[0])[0], 0)])
+        first = search.config_of(chosen, search.first_pass(given.algorithms[0])[0], 0)
+        check([first], given.workers)
         with locked(results_dir):
             tune(
                 chosen,

@@ -26,7 +26,7 @@ class Options:
     seeds: tuple[int, ...] | None = None
     algorithms: tuple[str, ...] | None = None
     n_values: tuple[int, ...] | None = None
-    workers: int = 1
+    workers: int | None = None
     fresh: bool = False
     replot: bool = False
     beside: Path | None = None  # a results directory whose runs are drawn too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
@@ -95,7 +96,7 @@ def _run(configs: Sequence[RunConfig], options: Options, console: Console) -> No
     results_dir = options.results_dir
     refuse_records(results_dir)
     with locked(results_dir), _cluster(options):
-        check(configs)
+        check(configs, options.workers if options.ray is None else None)
         if options.fresh:
             fresh.delete(results_dir)
         models = starting_models(
@@ -124,6 +125,6 @@ def _cluster(options: Options) -> Iterator[None]:
         return
     from bench.processes.on_ray import connection  # Ray is an extra
 
-    with connection.connected(options.ray, cpus=options.workers):
+    with connection.connected(options.ray, cpus=options.workers or os.cpu_count()):
         connection.require_room("a run", cpus=1, gpus=options.preset.gpus)
         yield

@@ -15,6 +15,14 @@ from bench.types import Prompt
 
 torch.set_num_threads(1)
 
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(request, monkeypatch):
+    """Hide GPUs from all processes that a test starts, unless it is marked ``gpu``."""
+    if "gpu" not in request.keywords:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
 PAD, EOS, VOCABULARY = 0, 1, 16
 
 

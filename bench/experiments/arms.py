@@ -1,4 +1,4 @@
-"""Timed runs: which cores engine and learner get, so that times can be compared.
+"""Timed runs: which cores and GPUs engine and learner get, so that times can be compared.
 
 | timed | generation | learner | baseline |
 |---|---|---|---|
@@ -7,12 +7,14 @@
 | ``overlapped`` | a process of its own, on its cores | on the others | - |
 
 ``split`` and ``overlapped`` differ in the schedule alone. A timed run has the machine to itself.
+Where there are two GPUs, an engine in a process of its own has the second.
 Imports torch only to ask an engine what it is.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, fields
 from typing import get_args
 
@@ -74,6 +76,23 @@ def execution(config: RunConfig) -> Execution:
         engine_threads=cores - learner,
         pin_cores=True,
     )
+
+
+def gpus_of(config: RunConfig, given: Execution | None = None) -> int:
+    """Return how many GPUs a run is given, where there are as many.
+
+    Two, if its engine has a process of its own on this machine or it is timed, so that all arms see
+    the same, else one. All, if devices are named: they are counted from the machine's first.
+
+    Args:
+        config: the run.
+        given: how it is carried out; None: as ``execution`` says.
+    """
+    how = given or execution(config)
+    if (how.device, how.engine_device) != (None, None):
+        return sys.maxsize
+    apart = (how.source, how.workers) == ("overlapped", "local")
+    return 2 if apart or timed_arm(config) is not None else 1
 
 
 def available_cores() -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.config import Execution, RunConfig
 from bench.experiments import arms
+from bench.processes.devices import Gpus, deal, inventory
 from bench.processes.pool import Job, OnProgress
 from bench.records import provenance, store
 
@@ -48,6 +49,15 @@ def job_of(run_id: str, cell: Cell) -> Job:
         updates=config.updates,
         payload=cell,
     )
+
+
+def shares(jobs: Sequence[Job], workers: int | None) -> list[Gpus]:
+    """Return the GPUs of each worker that does runs; see ``devices.deal``."""
+    gpus, each = inventory(), 1
+    if gpus:  # else no engine is asked what it needs, which would import torch
+        cells: list[Cell] = [job.payload for job in jobs]
+        each = max(arms.gpus_of(cell.config, cell.execution) for cell in cells)
+    return deal(gpus, workers, each)
 
 
 def train_cell(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +51,7 @@ FLAGS: dict[str, dict[str, Any]] = {
     "--task": {"help": f"in place of the preset's own: {', '.join(TASKS)}"},
     "--workers": {
         "type": int,
-        "default": os.cpu_count() or 1,
-        "help": "processes at a time (default: one per core)",
+        "help": "processes at a time (default: as many as GPUs allow; without any one per core)",
     },
     "--out": {"type": directory, "help": "results directory (default: results/<preset>)"},
     "--hub-dir": {"type": directory, "help": "read <owner>/<name> from here, download nothing"},
@@ -66,12 +64,14 @@ def add_flags(parser: argparse.ArgumentParser, *flags: str) -> None:
         parser.add_argument(flag, **FLAGS[flag])
 
 
-def check_workers(workers: int) -> None:
+def check_workers(workers: int | None) -> None:
     """Refuse a number of processes below 1 or above 1024.
 
     Raises:
         UserError: it is below 1 or above 1024.
     """
+    if workers is None:
+        return
     if workers < 1:
         raise UserError(f"--workers {workers}: must be at least 1")
     if workers > MAX_WORKERS:

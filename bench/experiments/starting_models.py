@@ -10,7 +10,9 @@ from rich.console import Console
 from bench import paths
 from bench.config import RunConfig
 from bench.engines import engine_class
+from bench.experiments import arms
 from bench.experiments.sweep import build_stages
+from bench.processes.devices import inventory, require_shares
 from bench.types import StageModels
 
 
@@ -19,7 +21,7 @@ def starting_models(
     *,
     results_dir: Path,
     record_dir: Path | None,
-    workers: int,
+    workers: int | None,
     console: Console,
 ) -> dict[str, StageModels]:
     """Return what each run starts from, by ``StageConfig.hash``; train what is missing.
@@ -28,7 +30,7 @@ def starting_models(
         configs: the runs.
         results_dir: the user's results, searched first; new models are put here.
         record_dir: the recorded results, searched next; None: they are not used.
-        workers: how many pairs of models to train at a time.
+        workers: how many pairs of models to train at a time; see ``sweep``.
         console: where progress is shown.
 
     Raises:
@@ -48,16 +50,24 @@ def starting_models(
     return {name: models for name, models in found.items() if models is not None}
 
 
-def check(configs: Sequence[RunConfig]) -> None:
+def check(configs: Sequence[RunConfig], workers: int | None) -> None:
     """Check that runs can be started, before anything is deleted, trained or run.
 
+    Args:
+        configs: the runs.
+        workers: processes at a time, asked for on this machine; None: no number was.
+
     Raises:
-        UserError: an engine is not installed, or a task's data or models are missing.
+        UserError: an engine is not installed, a task's data or models are missing, or the workers
+            need more GPUs than there are.
     """
     from bench.stages import find  # imports torch
 
     for engine in {config.engine for config in configs}:
         engine_class(engine).require_installed()
+    if workers is not None:
+        together = [config for config in configs if arms.timed_arm(config) is None]
+        require_shares(inventory(), workers, max(map(arms.gpus_of, together), default=1))
     for stage in {config.stage.hash(): config.stage for config in configs}.values():
         stage.task.build()
         find(stage, [])  # released models

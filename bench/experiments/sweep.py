@@ -19,9 +19,10 @@ from rich.console import Console
 from bench.config import Execution, RunConfig, StageConfig
 from bench.errors import RunsFailedError, UserError
 from bench.experiments import arms
-from bench.experiments.cells import Cell, Trained, job_of, train_cell, write
+from bench.experiments.cells import Cell, Trained, job_of, shares, train_cell, write
 from bench.experiments.progress import Display, say
 from bench.paths import LOGS, UNFINISHED
+from bench.processes.devices import Gpus, deal, inventory
 from bench.processes.pool import Event, Execute, Job, Launch, OnProgress, run_jobs
 from bench.records import provenance, store
 from bench.records.marker import mark
@@ -40,7 +41,7 @@ def sweep(
     *,
     results_dir: Path,
     preset: str,
-    workers: int,
+    workers: int | None,
     console: Console,
     execute: Execute | None = None,
     gpus_per_task: float | None = None,
@@ -55,7 +56,7 @@ def sweep(
         models: what each run starts from, by ``StageConfig.hash``.
         results_dir: results directory; finished runs in it are kept.
         preset: stored with each run.
-        workers: processes at a time.
+        workers: processes at a time, fewer where GPUs are; None: as many as GPUs or cores allow.
         console: where progress is shown.
         execute: what a worker does with a ``Cell`` job, returns a ``Trained``; trains unless given.
         gpus_per_task: do the runs, but for timed ones, on the Ray cluster to which this process is
@@ -102,13 +103,13 @@ def sweep(
             already_done=done,
             launch=_ray_launch(directories, gpus_per_task),
         )
-    else:
-        run(untimed, here, workers=workers, unit="cells", already_done=done)
+    elif untimed:
+        run(untimed, here, workers=shares(untimed, workers), unit="cells", already_done=done)
     if timed:
         if (busy := arms.load_warning()) is not None:
             say(console, f"warning: {busy}")
         done += len(untimed)
-        run(timed, here, workers=1, unit="timed cells", already_done=done)
+        run(timed, here, workers=shares(timed, 1), unit="timed cells", already_done=done)
     return list(cells)
 
 
@@ -117,7 +118,7 @@ def run_all(
     execute: Execute,
     *,
     results_dir: Path,
-    workers: int,
+    workers: int | Sequence[Gpus],
     console: Console,
     unit: str,
     already_done: int = 0,
@@ -130,7 +131,7 @@ def run_all(
         jobs: started in this order.
         execute: see ``run_jobs``.
         results_dir: gets the logs of failures.
-        workers: processes at a time.
+        workers: see ``run_jobs``.
         console: where progress is shown.
         unit: what the jobs are, for the display and for messages.
         already_done: jobs of earlier sittings, for the display.
@@ -189,9 +190,11 @@ def locked(results_dir: Path) -> Iterator[None]:
 
 
 def build_stages(
-    stages: Mapping[str, StageConfig], cache_dir: Path, *, workers: int, console: Console
+    stages: Mapping[str, StageConfig], cache_dir: Path, *, workers: int | None, console: Console
 ) -> None:
     """Train SFT and reward models, each size in its own worker, into ``cache_dir``.
+
+    ``workers`` is as in ``sweep``.
 
     Raises:
         UserError: a stage cannot be built as configured.
@@ -205,7 +208,7 @@ def build_stages(
         jobs,
         partial(_build_stage, cache_dir),
         results_dir=cache_dir.parent,
-        workers=workers,
+        workers=deal(inventory(), workers, each=1),
         console=console,
         unit="stages",
         report_timeout_s=STAGE_TIMEOUT_S,

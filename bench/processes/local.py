@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, NoReturn
 
 from bench.errors import UserError
+from bench.processes.devices import Gpus, environment
 from bench.processes.worker import LIVENESS_S, WorkerDiedError, WorkerError
 
 KILL_S = 5.0  # for the system to end a process that was sent SIGKILL
@@ -47,6 +48,7 @@ class LocalWorker:
         name: str = "worker",
         threads: int = 1,
         cores: Collection[int] | None = None,
+        gpus: Gpus = (),
         run_directory: Path | None = None,
     ) -> None:
         """Start the process and return at once.
@@ -56,6 +58,7 @@ class LocalWorker:
             name: for messages.
             threads: compute threads.
             cores: the cores it may run on, where the system lets one choose; None: as the parent.
+            gpus: the only ones it sees; none: as the parent.
             run_directory: a directory of the parent, which the worker removes if the parent dies.
         """
         self.ready: Future[None] = Future()
@@ -75,7 +78,7 @@ class LocalWorker:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **_thread_settings(threads), **UNBUFFERED},
+            env={**os.environ, **_thread_settings(threads), **environment(gpus), **UNBUFFERED},
             start_new_session=True,  # Ctrl-C is the parent's; one signal reaches its children too
         )
         theirs.close()  # so that the worker's death is seen as the end of the pipe

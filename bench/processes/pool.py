@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from bench.errors import UserError
+from bench.processes.devices import Gpus
 from bench.processes.local import LocalWorker
 from bench.processes.worker import Worker, WorkerDiedError, WorkerError
 
@@ -115,19 +116,19 @@ class JobHost:
             self._messages.put({"kind": "finished", "updates": job.updates, "result": result})
 
 
-Launch = Callable[[Callable[..., JobHost]], Worker]  # starts a worker that hosts what it is given
+Launch = Callable[..., Worker]  # starts a worker that hosts what it is given; ``gpus`` are its own
 
 
-def launch_locally(host: Callable[[], JobHost]) -> LocalWorker:
+def launch_locally(host: Callable[[], JobHost], gpus: Gpus = ()) -> LocalWorker:
     """Start a worker on this machine."""
-    return LocalWorker(host, name="its process", threads=1)
+    return LocalWorker(host, name="its process", threads=1, gpus=gpus)
 
 
 def run_jobs(
     jobs: Sequence[Job],
     execute: Execute,
     *,
-    workers: int,
+    workers: int | Sequence[Gpus],
     log_dir: Path,
     launch: Launch = launch_locally,
     report_timeout_s: float = REPORT_TIMEOUT_S,
@@ -141,21 +142,23 @@ def run_jobs(
     Args:
         jobs: started in this order.
         execute: picklable; called in a worker, see ``JobHost``. Its result must be picklable.
-        workers: at a time.
+        workers: how many at a time, or the GPUs of each; a worker keeps them for its life.
         log_dir: gets the traceback, or the last output, of every failed job.
         launch: starts a worker around what its argument builds.
         report_timeout_s: a worker that sends no message for so long is killed.
 
     Raises:
-        UserError: ``workers`` is less than 1.
+        UserError: there is to be no worker.
     """
-    if workers < 1:
-        raise UserError(f"workers = {workers}: must be at least 1")
+    shares = [()] * workers if isinstance(workers, int) else workers
+    if not shares:
+        raise UserError(f"workers = {workers or 0}: must be at least 1")
     log_dir.mkdir(parents=True, exist_ok=True)
-    pool = _Pool(jobs, partial(launch, partial(JobHost, execute)), log_dir, report_timeout_s)
+    host = partial(JobHost, execute)
+    pool = _Pool(jobs, partial(launch, host), shares, log_dir, report_timeout_s)
     try:
         while not pool.done:
-            while pool.may_start(workers):
+            while pool.may_start:
                 yield pool.start_next()
             pool.stop_idle()  # no job waits for them
             for reply in pool.wait():
@@ -179,12 +182,15 @@ class _Pool:
     def __init__(
         self,
         jobs: Sequence[Job],
-        launch: Callable[[], Worker],
+        launch: Launch,
+        shares: Sequence[Gpus],
         log_dir: Path,
         report_timeout_s: float,
     ) -> None:
         self._jobs = jobs
         self._launch = launch
+        self._free = deque(shares)  # one for each worker that may still be started
+        self._held: dict[Worker, Gpus] = {}
         self._log_dir = log_dir
         self._report_timeout_s = report_timeout_s
         self._waiting = deque(range(len(jobs)))
@@ -196,13 +202,17 @@ class _Pool:
     def done(self) -> bool:
         return not (self._waiting or self._running)
 
-    def may_start(self, workers: int) -> bool:
-        return bool(self._waiting) and len(self._running) < workers
+    @property
+    def may_start(self) -> bool:
+        return bool(self._waiting and (self._idle or self._free))
 
     def start_next(self) -> Event:
         """Start the next job, in an idle worker or a new one."""
         if not self._idle:
-            self._idle.append(self._launch())
+            gpus = self._free.popleft()
+            worker = self._launch(gpus=gpus) if gpus else self._launch()
+            self._held[worker] = gpus
+            self._idle.append(worker)
         index = self._waiting[0]
         reply = self._idle[-1].submit("start", self._jobs[index])
         self._expect(reply, self._idle.pop(), self._waiting.popleft())
@@ -235,12 +245,20 @@ class _Pool:
         return Event(index=one.index, **message)
 
     def stop_idle(self) -> None:
-        _close(self._idle, EXIT_S)
+        self._close(self._idle, EXIT_S)
         self._idle.clear()
 
     def stop(self) -> None:
-        _close([one.worker for one in self._running.values()], 0.0)
+        self._close([one.worker for one in self._running.values()], 0.0)
         self.stop_idle()
+
+    def _close(self, workers: Sequence[Worker], grace_s: float) -> None:
+        """Close workers at the same time, so that one that does not answer delays no other."""
+        if workers:
+            with ThreadPoolExecutor(len(workers)) as threads:
+                for worker in workers:
+                    threads.submit(worker.close, grace_s)
+        self._free.extend(self._held.pop(worker) for worker in workers)
 
     def _expect(self, reply: Future[Message], worker: Worker, index: int) -> None:
         deadline = time.monotonic() + self._report_timeout_s
@@ -248,7 +266,7 @@ class _Pool:
 
     def _death(self, one: _Running, error: WorkerError) -> Event:
         """Return what the death of a worker means for its job."""
-        _close([one.worker], 0.0)
+        self._close([one.worker], 0.0)
         at_start = one.worker.ready.exception() if one.worker.ready.done() else None
         if isinstance(at_start, WorkerError):  # it says more than the end of the process
             error = at_start
@@ -280,11 +298,3 @@ class _Pool:
         with suppress(OSError):
             path.write_text(error.details)
         return f" ({path})"
-
-
-def _close(workers: Sequence[Worker], grace_s: float) -> None:
-    """Close workers at the same time, so that one that does not answer delays no other."""
-    if workers:
-        with ThreadPoolExecutor(len(workers)) as threads:
-            for worker in workers:
-                threads.submit(worker.close, grace_s)

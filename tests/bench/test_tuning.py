@@ -8,6 +8,8 @@ from bench.experiments.presets import preset
 from bench.experiments.tuned import read_tuned
 from bench.paths import RECORDS
 
+from . import fake_driver
+
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -24,6 +26,17 @@ def test_what_is_not_possible_is_one_line_and_status_2(capsys, arguments, messag
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
+
+
+def test_more_workers_than_gpus_are_refused_before_anything_is_done(tmp_path, monkeypatch, capsys):
+    fake_driver.install(tmp_path, monkeypatch, fake_driver.listing(4))
+    out = tmp_path / "out"
+    arguments = ["--preset", "smoke", "--algorithms", "ppo", "--workers", "8", "--out", str(out)]
+    assert tuning.main(arguments) == 2
+    assert capsys.readouterr().err == (
+        "error: --workers 8: this machine has 4 GPUs, and a run needs one; at most 4\n"
+    )
+    assert not out.exists()
 
 
 @pytest.mark.slow

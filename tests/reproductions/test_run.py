@@ -19,7 +19,7 @@ from reproductions.fig_offpolicy_ppo import REPRODUCTION as PPO
 from reproductions.loading import load
 from reproductions.options import Options
 from reproductions.table_sft import REPRODUCTION as SFT
-from tests.bench import fakes
+from tests.bench import fake_driver, fakes
 
 ROOT = Path(__file__).parents[2]
 TINY = Options(preset=preset("tiny"))
@@ -236,3 +236,24 @@ def test_a_checkpoint_without_weights_is_refused(results, capsys):
     line = fails(capsys, [])
     assert line.startswith(f"error: checkpoint {path}/sft: ")
     assert f"delete {path}" in line
+
+
+@pytest.mark.parametrize(
+    ("gpus", "given", "arguments", "message"),
+    [
+        (4, None, ["--workers", "8"], "this machine has 4 GPUs, and a run needs one; at most 4"),
+        (4, "GPU-b", ["--workers", "2"],
+         "CUDA_VISIBLE_DEVICES names 1 GPU, and a run needs one; at most 1"),
+    ],
+)  # fmt: skip
+def test_more_workers_than_gpus_are_refused_before_anything_is_deleted_or_run(
+    results, tmp_path, monkeypatch, capsys, gpus, given, arguments, message
+):
+    fake_driver.install(tmp_path, monkeypatch, fake_driver.listing(gpus))
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    write(results / "tiny", PPO, seeds=(0,))
+    before = sorted(results.rglob("*.parquet"))
+    assert script.main([PPO], ["--fresh", *arguments]) == 2
+    assert capsys.readouterr().err == f"error: --workers {arguments[1]}: {message}\n"
+    assert sorted(results.rglob("*.parquet")) == before

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from bench.config import Execution
 from bench.errors import UserError
 from bench.experiments import arms as timing
 from bench.staleness import ON_POLICY, lag
@@ -48,6 +49,19 @@ def test_vllm_is_never_in_the_learners_process(monkeypatch):
     assert timing.execution(config).source == "overlapped"
     whole = timing.execution(timing.arm(config, "whole"))
     assert (whole.source, whole.learner_threads, whole.engine_threads) == ("overlapped", 4, 4)
+
+
+def test_a_run_is_given_a_gpu_and_a_second_for_an_engine_in_a_process_of_its_own(monkeypatch):
+    monkeypatch.setattr(timing, "available_cores", lambda: 2)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
+    inline, vllm = fakes.config(), replace(fakes.config(), engine="vllm")
+    assert [timing.gpus_of(config) for config in (inline, vllm)] == [1, 2]
+    assert [timing.gpus_of(timing.arm(inline, arm)) for arm in timing.ARMS] == [2, 2, 2]
+    assert timing.gpus_of(inline, Execution(source="overlapped")) == 2
+    assert timing.gpus_of(inline, Execution(source="overlapped", workers="ray")) == 1
+    # cuda:3 is the fourth of all
+    assert timing.gpus_of(inline, Execution(device="cuda:3")) >= 8
+    assert timing.gpus_of(inline, Execution(source="overlapped", engine_device="cuda:3")) >= 8
 
 
 def test_a_busy_machine_is_told_of(monkeypatch):

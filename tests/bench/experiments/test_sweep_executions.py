@@ -1,16 +1,23 @@
 """How a sweep carries out its runs: which alone, which resumable."""
 
+import fcntl
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
 from io import StringIO
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
+from bench.config import Execution
 from bench.experiments import arms as timing
 from bench.experiments import cells, sweep
 from bench.loop import Progress
 from bench.records import store
-from tests.bench import fakes
+from tests.bench import fake_driver, fakes
+from tests.bench.fake_driver import A, B, C, D
 
 
 def test_timed_runs_come_last_and_one_at_a_time(tmp_path):
@@ -36,6 +43,66 @@ def test_timed_runs_come_last_and_one_at_a_time(tmp_path):
     assert min(alone) - max(together) >= 1e9 * run_s
     first, second, third = sorted(alone)
     assert min(second - first, third - second) >= 1e9 * run_s
+
+
+@dataclass(frozen=True)
+class Holding(fakes.FakeExecute):
+    """Locks the GPUs that the worker sees and writes down which they are."""
+
+    def __call__(self, job, on_progress) -> cells.Trained:
+        seen = os.environ["CUDA_VISIBLE_DEVICES"]
+        with ExitStack() as stack:
+            for gpu in seen.split(","):
+                file = stack.enter_context((self.results_dir / gpu).open("w"))
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            trained = super().__call__(job, on_progress)
+        (self.results_dir / f"{job.log_name}.gpus").write_text(seen)
+        return trained
+
+
+@pytest.mark.parametrize(
+    ("gpus", "execution", "shares"),
+    [
+        (4, None, {A, B, C, D}),
+        (4, Execution(source="overlapped"), {f"{A},{B}", f"{C},{D}"}),
+        (3, Execution(source="overlapped"), {f"{A},{B}"}),
+        (1, Execution(source="overlapped"), {A}),
+        (4, Execution(device="cuda:3"), {f"{A},{B},{C},{D}"}),
+    ],
+)
+def test_each_run_has_gpus_of_its_own_and_timed_runs_have_two(
+    tmp_path, monkeypatch, gpus, execution, shares
+):
+    fake_driver.install(tmp_path, monkeypatch, fake_driver.listing(gpus))
+    untimed = [fakes.config(seed=seed) for seed in range(6)]
+    timed = [timing.arm(fakes.config(), arm) for arm in ("overlapped", "whole")]
+    ids = sweep.sweep(
+        [*untimed, *(timed if execution is None else [])],
+        fakes.MODELS,
+        results_dir=tmp_path,
+        preset="smoke",
+        workers=None,
+        console=Console(file=StringIO()),
+        execute=Holding(tmp_path, update_s=0.1),
+        execution=execution,
+    )
+    seen = [(tmp_path / f"{run_id}.gpus").read_text() for run_id in ids]
+    assert set(seen[:6]) == shares
+    assert seen[6:] == ([f"{A},{B}"] * 2 if execution is None else [])
+
+
+def test_models_are_trained_on_a_gpu_each(tmp_path, monkeypatch):
+    fake_driver.install(tmp_path, monkeypatch, fake_driver.listing(2))
+    monkeypatch.setattr(sweep, "_build_stage", tell_gpus)
+    stages = {name: fakes.config().stage for name in ("first", "second")}
+    sweep.build_stages(stages, tmp_path, workers=None, console=Console(file=StringIO()))
+    assert sorted(path.name for path in tmp_path.glob("GPU-*")) == [A, B]
+
+
+def tell_gpus(directory, job, on_progress) -> None:
+    del job, on_progress
+    (directory / os.environ["CUDA_VISIBLE_DEVICES"]).touch()
+    time.sleep(1.0)  # so that the other one is given another worker
 
 
 def test_what_a_run_reports_reaches_the_pool(monkeypatch):

@@ -37,6 +37,15 @@ class Counter:
             "torch": "torch" in sys.modules,
         }
 
+    def gpus(self) -> str | None:
+        return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    def cuda_uuids(self) -> list[str]:
+        import torch
+
+        devices = range(torch.cuda.device_count())
+        return [str(torch.cuda.get_device_properties(i).uuid) for i in devices]
+
     def child(self) -> int:
         """Start a process of its own that would outlive it; return its id."""
         return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"]).pid

@@ -2,12 +2,14 @@
 
 import atexit
 import errno
+import fcntl
 import os
 import signal
 import sys
 import tempfile
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from bench.errors import UserError
@@ -57,3 +59,22 @@ def execute(job: Job, on_progress, *directories: Path) -> object:
             return directory
     on_progress(2, 0.5)
     return os.getpid(), directories
+
+
+def hold_gpus(directory: Path, job: Job, on_progress) -> tuple[int, str]:
+    """Lock each GPU for a moment; return the worker's id and its GPUs.
+
+    Raises:
+        BlockingIOError: another job holds one.
+    """
+    on_progress(1, 0.25)
+    seen = os.environ["CUDA_VISIBLE_DEVICES"]
+    with ExitStack() as stack:
+        for gpu in seen.split(","):
+            file = stack.enter_context((directory / gpu).open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.3)
+        if job.payload == "kill" and not (directory / "killed").exists():
+            (directory / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid(), seen
