@@ -22,6 +22,7 @@ from bench.hub import load_model
 from bench.learning.learner import Learner
 from bench.learning.logprob_gap import LogprobGap
 from bench.learning.scoring import Scorer
+from bench.processes.devices import Gpus, visible
 from bench.processes.local import LocalWorker
 from bench.randomness import PromptStream
 from bench.sources import InlineSource, OverlappedSource, Source
@@ -48,7 +49,7 @@ def assemble(
     execution = execution or Execution()
     task, algorithm = config.stage.task.build(), config.algorithm
     device = usable_device(execution.device)
-    engine_device = usable_device(execution.engine_device or device)
+    engine_device, engine_gpus = engine_place(device, execution.engine_device)
     frozen = getattr(torch, config.dtype)
 
     def load(auto: Any, directory: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -87,7 +88,7 @@ def assemble(
         inline = InlineSource(engine, config.schedule, stream, sampling, config.seed)
         return inline, learner, evaluator
     overlapped = OverlappedSource(
-        _launch(config, models.sft_dir, task.tokenizer, engine_device, execution),
+        _launch(config, models.sft_dir, task.tokenizer, execution, engine_device, engine_gpus),
         Handoff(dtype=frozen),
         config.schedule,
         stream,
@@ -114,7 +115,7 @@ def usable_device(name: str | None) -> str:
     Raises:
         UserError: the machine has no such device.
     """
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = _gpu_count()
     name = name or ("cuda" if gpus else "cpu")
     allowed = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{i}" for i in range(gpus))]
     if name not in allowed:
@@ -122,17 +123,53 @@ def usable_device(name: str | None) -> str:
     return name
 
 
+def engine_place(learner: str, named: str | None = None) -> tuple[str, Gpus]:
+    """Return where an engine computes that has a process of its own on this machine.
+
+    Args:
+        learner: the learner's device.
+        named: the engine's, among those that this process sees; None: a GPU that is not the
+            learner's, if there is one, else the learner's device.
+
+    Returns:
+        The device as the engine's process sees it, and the GPUs that the process is given: one or,
+        for an engine on the CPU, those of this process.
+
+    Raises:
+        UserError: the machine has no such device.
+    """
+    if named is not None:
+        usable_device(named)
+    count = _gpu_count()
+    names = visible() or tuple(map(str, range(count)))
+    # Of several MIG devices CUDA shows a process the first.
+    gpus = names if names and names[0].startswith("MIG-") else names[:count]
+    if named is None:
+        another = "cuda:1" if _index(learner) == 0 else "cuda:0"
+        named = another if learner != "cpu" and len(gpus) > 1 else learner
+    return ("cpu", ()) if named == "cpu" else ("cuda", (gpus[_index(named)],))
+
+
+def _gpu_count() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _index(device: str) -> int:
+    return int(device.partition(":")[2] or 0)
+
+
 def _launch(
     config: RunConfig,
     model_dir: Path,
     tokenizer: PreTrainedTokenizerBase,
-    device: str,
     execution: Execution,
+    device: str,
+    gpus: Gpus,
 ) -> Launch:
     """Return what starts the run's engine where the execution wants it."""
     if execution.workers == "local":
         build = engine_builder(config, tokenizer, device)
-        return local_launch(partial(build, model_dir), execution)
+        return local_launch(partial(build, model_dir), execution, gpus)
     # Here, since Ray is an extra.
     from bench.sources.on_ray import ray_launch
 
@@ -158,13 +195,14 @@ def engine_builder(
 
 
 def local_launch(
-    engine: Callable[[], Engine], execution: Execution
+    engine: Callable[[], Engine], execution: Execution, gpus: Gpus = ()
 ) -> Callable[[Path], LocalWorker]:
     """Return what starts an engine in a process of this machine.
 
     Args:
         engine: picklable; builds the engine.
         execution: its threads and cores.
+        gpus: see ``LocalWorker``.
     """
     _, cores = execution.cores()
 
@@ -174,6 +212,7 @@ def local_launch(
             name="the engine's process",
             threads=execution.engine_threads,
             cores=cores,
+            gpus=gpus,
             run_directory=directory,
         )
 

@@ -168,7 +168,7 @@ class Execution:
 
     source: Literal["inline", "overlapped"] = "inline"  # engine in the learner's process, or not
     device: str | None = None  # of learner and frozen models: "cpu", "cuda:1"; None: a GPU if any
-    engine_device: str | None = None  # of an engine on this machine; None: the learner's
+    engine_device: str | None = None  # of an engine on this machine; None: another GPU, if any
     learner_threads: int | None = None  # None: as they are
     engine_threads: int = 1  # of the engine's own process
     pin_cores: bool = False  # give learner and engine cores of their own; for a machine not shared

@@ -5,14 +5,17 @@ import torch
 from transformers import GPTNeoXForCausalLM
 
 from bench import algorithms
-from bench.assembly import assemble, usable_device
+from bench.assembly import assemble, engine_place, usable_device
 from bench.config import EvalConfig, RunConfig, StageConfig, StageParams
 from bench.errors import UserError
+from bench.processes.devices import deal
+from bench.processes.pool import Job, run_jobs
 from bench.staleness import lag
 from bench.tasks.tldr_tiny.world import TldrTinyConfig
 from bench.types import StageModels
 
 from ..conftest import neox_config
+from .gpu_jobs import assemble_there
 
 
 def test_without_a_name_a_gpu_is_used_where_there_is_one(monkeypatch):
@@ -34,6 +37,43 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
         usable_device("cuda")
 
 
+@pytest.mark.parametrize(
+    ("count", "given", "learner", "named", "expected"),
+    [
+        (0, None, "cpu", None, ("cpu", ())),
+        (1, None, "cuda", None, ("cuda", ("0",))),
+        (1, "GPU-a", "cuda", None, ("cuda", ("GPU-a",))),
+        (2, None, "cuda", None, ("cuda", ("1",))),
+        (2, "GPU-a,GPU-b", "cuda", None, ("cuda", ("GPU-b",))),
+        (2, "3,5", "cuda:0", None, ("cuda", ("5",))),
+        (2, "3,5", "cuda:1", None, ("cuda", ("3",))),
+        (4, "0,1,2,3", "cuda:1", "cuda:3", ("cuda", ("3",))),
+        (4, "4,5,6,7", "cuda:1", "cuda", ("cuda", ("4",))),
+        (4, None, "cuda:1", "cuda:1", ("cuda", ("1",))),
+        (2, None, "cuda", "cpu", ("cpu", ())),
+        (2, None, "cpu", None, ("cpu", ())),
+        (2, None, "cpu", "cuda:1", ("cuda", ("1",))),
+        (1, "0,9", "cuda", None, ("cuda", ("0",))),  # CUDA sees no tenth
+        (1, "MIG-a,MIG-b", "cuda", None, ("cuda", ("MIG-b",))),  # CUDA shows the first alone
+    ],
+)
+def test_an_engine_in_a_process_of_its_own_has_a_gpu_of_its_own_where_there_are_two(
+    monkeypatch, count, given, learner, named, expected
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    assert engine_place(learner, named) == expected
+
+
+def test_a_device_for_the_engine_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"^device 'cuda:1': this machine has cpu$"):
+        engine_place("cpu", "cuda:1")
+
+
 WORLD = TldrTinyConfig(
     subjects=2, verbs=4, objects=4, statements=3, max_own=2, max_clauses=3,
     train_prompts=8, tuning_prompts=8, eval_prompts=8,
@@ -48,8 +88,8 @@ def models(policy, reward_model, tmp_path) -> StageModels:
     return StageModels(tmp_path / "sft", tmp_path / "reward", "")
 
 
-def refusal(models: StageModels, world: TldrTinyConfig = WORLD) -> str:
-    config = RunConfig(
+def run_config(world: TldrTinyConfig = WORLD) -> RunConfig:
+    return RunConfig(
         stage=StageConfig(task=world, model="smoke", params=StageParams()),
         algorithm=algorithms.build("ppo"),
         schedule=lag(1),
@@ -59,8 +99,11 @@ def refusal(models: StageModels, world: TldrTinyConfig = WORLD) -> str:
         max_completion_tokens=8,
         evaluation=EvalConfig(prompts=2, samples=2),
     )
+
+
+def refusal(models: StageModels, world: TldrTinyConfig = WORLD) -> str:
     with pytest.raises(UserError) as raised:
-        assemble(config, models)
+        assemble(run_config(world), models)
     return str(raised.value)
 
 
@@ -91,3 +134,25 @@ def test_a_damaged_config_of_a_model_is_refused_in_one_line(models, part):
     assert message.startswith(f"{directory}: ")
     assert "not a valid JSON file" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("gpus", "executions", "expected"),
+    [
+        (("GPU-a",), [{}], ["learner on cuda of GPU-a, engine on cuda of GPU-a"]),
+        (
+            ("GPU-a", "GPU-b"),
+            [{}, {"device": "cuda:1", "engine_device": "cuda:0"}],
+            [
+                "learner on cuda of GPU-a,GPU-b, engine on cuda of GPU-b",
+                "learner on cuda:1 of GPU-a,GPU-b, engine on cuda of GPU-a",
+            ],
+        ),
+    ],
+)
+def test_learner_and_engine_see_their_gpus(models, tmp_path, gpus, executions, expected):
+    config = replace(run_config(), engine="telling")
+    jobs = [Job("a run", "run", 1, (config, models, one)) for one in executions]
+    events = run_jobs(jobs, assemble_there, workers=deal(gpus, 1, 2), log_dir=tmp_path)
+    ends = [event for event in events if event.kind != "started"]
+    assert [event.result or event.error for event in ends] == expected
