@@ -28,6 +28,7 @@ from bench.errors import UserError
 from bench.experiments.flags import refuse_records
 from bench.experiments.sweep import locked
 from bench.paths import ROOT, THROUGHPUT
+from bench.processes.devices import deal, environment, inventory
 from bench.throughput import table
 from plots.analysis.frames import Record
 from plots.drawing import style, throughput
@@ -69,7 +70,12 @@ def measure(options: Options) -> None:
     """
     name, out = options.preset.name, options.results_dir / THROUGHPUT
     refuse_records(options.results_dir)
-    settings = {"ASYNC_RLHF_BENCH_PRESET": name, "ASYNC_RLHF_BENCH_OUT": str(out.resolve())}
+    (gpus,) = deal(inventory(), 1, each=2)
+    settings = {
+        "ASYNC_RLHF_BENCH_PRESET": name,
+        "ASYNC_RLHF_BENCH_OUT": str(out.resolve()),
+        **environment(gpus),
+    }
     quick = ["-m", "not slow"] if name == "smoke" else []
     arguments = [
         "-m",

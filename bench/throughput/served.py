@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench.assembly import engine_place
 from bench.engines.vllm import VllmEngine
 from bench.errors import UserError
 from bench.processes.local import LocalWorker
@@ -35,7 +36,9 @@ def vllm(model: str) -> LocalWorker | None:
     tokens = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     with TemporaryDirectory() as directory:
         workload.policy(model).save_pretrained(directory)
-        worker = LocalWorker(partial(Served, Path(directory), **tokens), name="vLLM's process")
+        _, gpus = engine_place(workload.DEVICE)
+        factory = partial(Served, Path(directory), **tokens)
+        worker = LocalWorker(factory, name="vLLM's process", gpus=gpus)
         atexit.register(worker.close)
         try:
             worker.ready.result(START_TIMEOUT_S)

@@ -68,6 +68,7 @@ class TrlOnlineDpo(TrainerCallback):
                 report_to=[],
             ),
         )
+        self.trainer.args._n_gpu = min(self.trainer.args.n_gpu, 1)  # as the learner
         self._gate = threading.Barrier(2, timeout=PATIENCE_S)
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._train, name="trl", daemon=True)

@@ -15,6 +15,8 @@ from reproductions import run as script
 from reproductions.fig_throughput import REPRODUCTION
 from reproductions.options import Options
 from reproductions.reproduction import CLAIMS
+from tests.bench import fake_driver
+from tests.bench.fake_driver import A, B
 from tests.bench.throughput import made
 
 ROOT = Path(__file__).parents[2]
@@ -140,6 +142,25 @@ def test_nothing_else_writes_to_the_results_while_they_are_measured(tmp_path, mo
     assert str(raised.value) == (
         f"another sweep is running in {tmp_path / 'out'}; wait for it or choose another --out"
     )
+
+
+TELLS_ITS_GPUS = """
+import os, pathlib
+out = pathlib.Path(os.environ["ASYNC_RLHF_BENCH_OUT"])
+(out.parent / "gpus").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+"""
+
+
+@pytest.mark.parametrize(("gpus", "seen"), [(1, A), (4, f"{A},{B}")])
+def test_benchmarks_have_two_gpus_where_there_are_two(tmp_path, monkeypatch, gpus, seen):
+    fake_driver.install(tmp_path, monkeypatch, fake_driver.listing(gpus))
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "conftest.py").write_text(TELLS_ITS_GPUS)
+    monkeypatch.setattr(fig_throughput, "BENCHMARKS", tmp_path / "benchmarks")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # of the pytest that runs this test
+    with pytest.raises(UserError, match="pytest's status 5"):  # no benchmarks there
+        fig_throughput.measure(Options(preset=preset("smoke"), out=tmp_path / "out"))
+    assert (tmp_path / "out" / "gpus").read_text() == seen
 
 
 def run(*arguments):
