@@ -136,6 +136,7 @@ def test_a_damaged_config_of_a_model_is_refused_in_one_line(models, part):
     assert "\n" not in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gpus", "executions", "expected"),
     [

@@ -1,10 +1,5 @@
 """How a sweep carries out its runs: which alone, which resumable."""
 
-import fcntl
-import os
-import time
-from contextlib import ExitStack
-from dataclasses import dataclass
 from io import StringIO
 
 import pandas as pd
@@ -18,6 +13,8 @@ from bench.loop import Progress
 from bench.records import store
 from tests.bench import fake_driver, fakes
 from tests.bench.fake_driver import A, B, C, D
+
+from .gpu_jobs import Holding, tell_gpus
 
 
 def test_timed_runs_come_last_and_one_at_a_time(tmp_path):
@@ -45,35 +42,18 @@ def test_timed_runs_come_last_and_one_at_a_time(tmp_path):
     assert min(second - first, third - second) >= 1e9 * run_s
 
 
-@dataclass(frozen=True)
-class Holding(fakes.FakeExecute):
-    """Locks the GPUs that the worker sees and writes down which they are."""
-
-    def __call__(self, job, on_progress) -> cells.Trained:
-        seen = os.environ["CUDA_VISIBLE_DEVICES"]
-        with ExitStack() as stack:
-            for gpu in seen.split(","):
-                file = stack.enter_context((self.results_dir / gpu).open("w"))
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            trained = super().__call__(job, on_progress)
-        (self.results_dir / f"{job.log_name}.gpus").write_text(seen)
-        return trained
-
-
 @pytest.mark.parametrize(
-    ("gpus", "execution", "shares"),
+    ("execution", "shares"),
     [
-        (4, None, {A, B, C, D}),
-        (4, Execution(source="overlapped"), {f"{A},{B}", f"{C},{D}"}),
-        (3, Execution(source="overlapped"), {f"{A},{B}"}),
-        (1, Execution(source="overlapped"), {A}),
-        (4, Execution(device="cuda:3"), {f"{A},{B},{C},{D}"}),
+        (None, {A, B, C, D}),
+        (Execution(source="overlapped"), {f"{A},{B}", f"{C},{D}"}),
+        (Execution(device="cuda:3"), {f"{A},{B},{C},{D}"}),
     ],
 )
 def test_each_run_has_gpus_of_its_own_and_timed_runs_have_two(
-    tmp_path, monkeypatch, gpus, execution, shares
+    tmp_path, monkeypatch, execution, shares
 ):
-    fake_driver.install(tmp_path, monkeypatch, fake_driver.listing(gpus))
+    fake_driver.install(tmp_path, monkeypatch, fake_driver.listing(4))
     untimed = [fakes.config(seed=seed) for seed in range(6)]
     timed = [timing.arm(fakes.config(), arm) for arm in ("overlapped", "whole")]
     ids = sweep.sweep(
@@ -97,12 +77,6 @@ def test_models_are_trained_on_a_gpu_each(tmp_path, monkeypatch):
     stages = {name: fakes.config().stage for name in ("first", "second")}
     sweep.build_stages(stages, tmp_path, workers=None, console=Console(file=StringIO()))
     assert sorted(path.name for path in tmp_path.glob("GPU-*")) == [A, B]
-
-
-def tell_gpus(directory, job, on_progress) -> None:
-    del job, on_progress
-    (directory / os.environ["CUDA_VISIBLE_DEVICES"]).touch()
-    time.sleep(1.0)  # so that the other one is given another worker
 
 
 def test_what_a_run_reports_reaches_the_pool(monkeypatch):
