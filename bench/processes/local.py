@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import queue
@@ -27,6 +28,7 @@ from bench.processes.worker import LIVENESS_S, WorkerDiedError, WorkerError
 
 KILL_S = 5.0  # for the system to end a process that was sent SIGKILL
 LOG_TAIL_BYTES = 4000
+PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 STOP = b""  # in place of a call
 UNBUFFERED = {"PYTHONUNBUFFERED": "1"}  # output is in the file in the order of the prints
 
@@ -175,6 +177,9 @@ def run_worker_process(
     """
     if cores is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)  # before any library starts threads
+    with suppress(AttributeError):  # not on Linux
+        # A stopped worker would outlive its parent. Continued, it sees that the parent is dead.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGCONT)
     connection = Connection(descriptor)
     calls: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(

@@ -107,7 +107,8 @@ time.sleep(3600)
 """
 
 
-def test_a_worker_dies_with_its_parent_and_takes_its_children_along():
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_worker_dies_with_its_parent_and_takes_its_children_along(stopped):
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT],
         stdout=subprocess.PIPE,
@@ -116,6 +117,8 @@ def test_a_worker_dies_with_its_parent_and_takes_its_children_along():
     )
     worker, child = map(int, parent.stdout.readline().split())
     assert runs(worker)
+    if stopped:
+        os.kill(worker, signal.SIGSTOP)
     parent.kill()
     parent.wait()
     parent.stdout.close()
