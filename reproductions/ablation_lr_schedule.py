@@ -12,6 +12,10 @@ each is when the rate steps per round: what the budget, not the staleness, expla
 
 from __future__ import annotations
 
+import bench  # noqa: F401 (first: from here on Ctrl-C is one line)
+
+# isort: split
+
 from dataclasses import replace
 
 import pandas as pd

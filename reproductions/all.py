@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import bench  # noqa: F401 (first: from here on Ctrl-C is one line)
+
+# isort: split
+
 from importlib import import_module
 from pathlib import Path
 

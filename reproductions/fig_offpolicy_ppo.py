@@ -10,6 +10,10 @@ N lie on one win rate / KL curve, along which a larger N gets less far.
 
 from __future__ import annotations
 
+import bench  # noqa: F401 (first: from here on Ctrl-C is one line)
+
+# isort: split
+
 from matplotlib.figure import Figure
 
 from plots.analysis.frames import Record

@@ -12,6 +12,10 @@ robust, not the choice between two samples.
 
 from __future__ import annotations
 
+import bench  # noqa: F401 (first: from here on Ctrl-C is one line)
+
+# isort: split
+
 import math
 
 import pandas as pd

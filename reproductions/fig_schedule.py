@@ -11,6 +11,10 @@ The paper draws these schedules as schematics.
 
 from __future__ import annotations
 
+import bench  # noqa: F401 (first: from here on Ctrl-C is one line)
+
+# isort: split
+
 from pathlib import Path
 
 import pandas as pd

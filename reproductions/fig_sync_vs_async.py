@@ -13,6 +13,10 @@ Hugging Face generation with vLLM, so its speed-up is that of asynchrony and of 
 
 from __future__ import annotations
 
+import bench  # noqa: F401 (first: from here on Ctrl-C is one line)
+
+# isort: split
+
 import pandas as pd
 from matplotlib.figure import Figure
 

@@ -16,6 +16,10 @@ with model size, to about 12 times at 7B.
 
 from __future__ import annotations
 
+import bench  # noqa: F401 (first: from here on Ctrl-C is one line)
+
+# isort: split
+
 import os
 import subprocess
 import sys

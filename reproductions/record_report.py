@@ -6,6 +6,10 @@ All of it is generated. ``--check`` only says whether the page is up to date.
 
 from __future__ import annotations
 
+import bench  # noqa: F401 (first: from here on Ctrl-C is one line)
+
+# isort: split
+
 import argparse
 import sys
 from collections.abc import Sequence

@@ -11,6 +11,10 @@ The paper (TL;DR, win rate / diluted perplexity): Pythia 410M 25.4% / 1.075, 1B 
 
 from __future__ import annotations
 
+import bench  # noqa: F401 (first: from here on Ctrl-C is one line)
+
+# isort: split
+
 import json
 import math
 
