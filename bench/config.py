@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -151,6 +152,10 @@ class RunConfig:
 
     def config_hash(self) -> str:
         """Return 12 hex digits shared by the seeds of one cell."""
+        return self._cell_hash
+
+    @cached_property
+    def _cell_hash(self) -> str:
         return digest(self.cell())
 
     def run_id(self, weights_digest: str) -> str:
@@ -159,7 +164,9 @@ class RunConfig:
 
     def with_seed(self, seed: int) -> Self:
         """Return the same cell with another seed."""
-        return replace(self, seed=seed)
+        other = replace(self, seed=seed)
+        vars(other)["_cell_hash"] = self._cell_hash  # slow to compute for thousands of seeds
+        return other
 
 
 @dataclass(frozen=True, kw_only=True)

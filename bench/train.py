@@ -150,12 +150,13 @@ def summary(results_dir: Path, run_id: str) -> str:
     diverged = (
         f"diverged at update {run['diverged_at']:.0f}; " if run["status"] != "completed" else ""
     )
+    own = run_id in store.separate(results_dir)
     return (
         f"{run['algorithm']} {run['schedule']} seed {run['seed']}: {diverged}"
         f"win rate {last['win_rate']:.4f}, KL {last['kl_nats']:.2f} nats, "
         f"{duration(run['wall_s'])} of training, "
         f"staleness {staleness.mean():.2f} (mean) {staleness.max()} (maximum) optimiser steps; "
-        f"in {results_dir}/*/{run_id}.parquet"
+        f"in {results_dir}/{f'*/{run_id}' if own else '*'}.parquet"
     )
 
 

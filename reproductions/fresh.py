@@ -13,6 +13,7 @@ from bench.records import store
 from bench.records.marker import MARKER, RUN_ID, is_marked
 
 SCRIPTS = ("fig_*.py", "table_*.py", "ablation_*.py")  # each names what it makes after itself
+FILES = tuple(f"{table}.parquet" for table in store.SCHEMAS)
 FOLDERS = (*store.SCHEMAS, UNFINISHED, CHECKPOINTS, FIGURES, LOGS)
 CHECKPOINT = re.compile(r".+-[0-9a-f]{12}")
 LOG = re.compile(rf"(?:{RUN_ID.pattern}|stage-[0-9a-f]{{12}}|worker-[0-9]+)\.log")
@@ -25,7 +26,7 @@ def delete(results_dir: Path) -> None:
         UserError: the directory has folders of these names and is not known to be the suite's, or
             something cannot be deleted; in the first case nothing is.
     """
-    there = [name for name in FOLDERS if (results_dir / name).exists()]
+    there = [name for name in (*FOLDERS, *FILES) if (results_dir / name).exists()]
     if there and not is_marked(results_dir):
         raise UserError(
             f"--fresh: {results_dir} has no {MARKER}, so it may not be this suite's, and --fresh "
@@ -48,6 +49,8 @@ def _own(results_dir: Path) -> Iterator[Path]:
         for path in (results_dir / table).glob("*.parquet"):
             if RUN_ID.fullmatch(path.stem):
                 yield path
+        if store.single(results_dir, table).exists():
+            yield store.single(results_dir, table)
     for path in (results_dir / UNFINISHED).glob("*"):
         if RUN_ID.fullmatch(path.name):
             yield path

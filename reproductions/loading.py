@@ -14,9 +14,11 @@ from bench.errors import UserError
 from bench.experiments.arms import timed_arm
 from bench.experiments.presets import Preset
 from bench.records import store
-from plots.analysis.frames import Record
+from plots.analysis.frames import TIMES, Record
 from reproductions.options import Options
 from reproductions.reproduction import Reproduction
+
+MEASURED = ("run_id", "step", "staleness")  # of every run's steps, all that a record needs
 
 
 def find_record(
@@ -155,15 +157,18 @@ def _series(frame: pd.DataFrame, directory: str) -> list[str]:
 
 
 def _record(results_dir: Path, runs: pd.DataFrame, preset: Preset) -> Record:
-    tuned = [
-        preset.is_tuned(cell["algorithm"], cell["learning_rate"], cell["algorithm_params"])
-        for cell in map(json.loads, runs["config_json"])
-    ]
-    runs = runs.assign(tuned=tuned)
+    texts = runs["config_json"]
+    cells = {text: json.loads(text) for text in texts.unique()}
+    tuned = {
+        text: preset.is_tuned(cell["algorithm"], cell["learning_rate"], cell["algorithm_params"])
+        for text, cell in cells.items()
+    }
+    runs = runs.drop(columns="config_json").assign(tuned=[tuned[text] for text in texts])
     timed = runs.loc[runs["timed"].notna(), "run_id"]
+    columns = [*MEASURED, *(TIMES if len(timed) else ())]
     return Record.of(
         runs,
         store.read(results_dir, "evals", runs["run_id"]),
-        store.read(results_dir, "steps", runs["run_id"]),
+        store.read(results_dir, "steps", runs["run_id"], columns),
         store.read(results_dir, "spans", timed) if len(timed) else None,
     )

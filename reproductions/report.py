@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -48,6 +49,8 @@ def compare(mine: Record, recorded: Record, configs: Sequence[RunConfig]) -> pd.
     """
     rows = []
     cells = {config.config_hash(): config for config in configs}
+    theirs = _evaluations(recorded.curves)
+    ours = _evaluations(mine.curves[mine.curves["seed"].isin(recorded.curves["seed"])])
     for key, config in cells.items():
         sides = [
             side.final[side.final["config_hash"] == key].set_index("seed")
@@ -60,10 +63,7 @@ def compare(mine: Record, recorded: Record, configs: Sequence[RunConfig]) -> pd.
             {
                 "cell": cell_name(config),
                 "seeds": len(seeds),
-                "identical": sum(
-                    _evaluations(mine, key, seed).equals(_evaluations(recorded, key, seed))
-                    for seed in seeds
-                ),
+                "identical": sum(ours[key, seed].equals(theirs[key, seed]) for seed in seeds),
                 "difference": interval.estimate,
                 "lo": interval.lo,
                 "hi": interval.hi,
@@ -137,11 +137,13 @@ def _some(names: Sequence[str], most: int = 4) -> str:
     return f"{', '.join(names[:most])}{more}"
 
 
-def _evaluations(record: Record, config_hash: str, seed: int) -> pd.DataFrame:
-    frame = record.curves
-    frame = frame[(frame["config_hash"] == config_hash) & (frame["seed"] == seed)]
-    first = list(frame.columns).index("step")
-    return frame.iloc[:, first:].drop(columns=TIMES, errors="ignore").reset_index(drop=True)
+def _evaluations(curves: pd.DataFrame) -> dict[tuple[Any, ...], pd.DataFrame]:
+    """Return what was evaluated of each run, by ``config_hash`` and seed, but for the times."""
+    first = list(curves.columns).index("step")
+    return {
+        key: run.iloc[:, first:].drop(columns=TIMES, errors="ignore").reset_index(drop=True)
+        for key, run in curves.groupby(["config_hash", "seed"])
+    }
 
 
 def interval_text(estimate: float, lo: float, hi: float) -> str:

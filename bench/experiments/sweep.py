@@ -1,7 +1,8 @@
 """Sweeps: finds the runs that are missing and does them in parallel. Can be interrupted.
 
 Workers train, this process writes: each run's tables when it ends, so that a sweep killed at any
-point continues with what is missing and ends with the same tables. Imports no torch.
+point continues with what is missing and ends with the same tables. Many runs are put together in
+one file per table. Imports no torch.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from bench.paths import LOGS, UNFINISHED
 from bench.processes.devices import Gpus, deal, inventory
 from bench.processes.pool import Event, Execute, Job, Launch, OnProgress, run_jobs
 from bench.records import provenance, store
+from bench.records.compact import compact, incomplete
 from bench.records.marker import mark
 
 if TYPE_CHECKING:
@@ -71,7 +73,8 @@ def sweep(
     for config in configs:
         start = models[config.stage.hash()]
         cells[config.run_id(start.digest)] = Cell(config, start, execution)
-    missing, warnings = store.incomplete(results_dir, cells)
+    compact(results_dir)
+    missing, warnings = incomplete(results_dir, cells)
     for warning in warnings:
         say(console, f"warning: {warning}")
     jobs = [job_of(run_id, cells[run_id]) for run_id in missing]
@@ -84,6 +87,8 @@ def sweep(
         here = partial(train_cell, origin=origin, checkpoint_dir=results_dir / UNFINISHED)
 
     def keep(job: Job, trained: Trained) -> None:
+        if arms.timed_arm(job.payload.config) is None:  # nothing beside a timed run
+            compact(results_dir)
         write(results_dir, preset, job.payload, trained)
         shutil.rmtree(results_dir / UNFINISHED / job.log_name, ignore_errors=True)
 

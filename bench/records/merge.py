@@ -8,16 +8,15 @@ SOURCE and TARGET are results directories, as in ``results/tiny results/referenc
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bench.command import Parser, run_command
 from bench.errors import UserError
 from bench.records import store
+from bench.records.schemas import by_run, in_order
 
 
 def merge(source: Path, target: Path, *, allow_dirty: bool = False) -> int:
@@ -37,17 +36,24 @@ def merge(source: Path, target: Path, *, allow_dirty: bool = False) -> int:
             f"code (first: {dirty['run_id'].iloc[0]}); commit and repeat them, or give "
             "--allow-dirty"
         )
-    new_ids = pa.array(runs["run_id"])
-    for table in reversed(store.SCHEMAS):  # runs last, as for a single run
-        path = target / f"{table}.parquet"
-        merged = store.read_arrow(source, table)
-        if path.exists():
-            old = store.load(path, table)
-            kept = old.filter(pc.invert(pc.is_in(old["run_id"], new_ids)))
-            merged = pa.concat_tables([merged, kept])
-        order = pd.Series(merged["run_id"].to_pylist()).argsort(kind="stable")
-        store.write_arrow(path, merged.take(pa.array(order)))
-    return len(store.load(target / "runs.parquet", "runs"))
+    write({table: by_run(store.read_arrow(source, table)) for table in store.SCHEMAS}, target)
+    return len(store.load(store.single(target, "runs"), "runs"))
+
+
+def write(added: Mapping[str, Mapping[str, pa.Table]], target: Path) -> None:
+    """Put runs into the one file per table of a results directory; ``runs`` last, as for one run.
+
+    Args:
+        added: by table, then by ``run_id``, the rows of complete runs; each replaces a run that is
+            already there.
+        target: the results directory.
+
+    Raises:
+        UserError: a file cannot be read or written. What was there is still there.
+    """
+    for table in reversed(store.SCHEMAS):
+        rows = {**by_run(store.compacted(target, table)), **added[table]}
+        store.write_arrow(store.single(target, table), in_order(rows, store.SCHEMAS[table]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
@@ -93,3 +94,24 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
         raise ValueError("a column is of another type")
     found.validate(full=True)
     return found.cast(schema)  # restores the field names inside a map
+
+
+def by_run(table: pa.Table) -> dict[str, pa.Table]:
+    """Return the rows of each ``run_id``, in their order."""
+    if not len(table):
+        return {}
+    table = table.combine_chunks()  # a slice of many chunks is slow
+    ids = table["run_id"]
+    changes = pc.indices_nonzero(pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)))
+    bounds = [0, *(at + 1 for at in changes.to_pylist()), len(ids)]
+    names = ids.take(pa.array(bounds[:-1])).to_pylist()
+    if len(set(names)) < len(names):
+        return by_run(table.take(pc.sort_indices(ids)))  # which is stable
+    slices = zip(names, bounds[:-1], bounds[1:], strict=True)
+    return {name: table.slice(start, end - start) for name, start, end in slices}
+
+
+def in_order(rows: Mapping[str, pa.Table], schema: pa.Schema) -> pa.Table:
+    """Return the rows of all runs as one table, by ``run_id``."""
+    parts = [schema.empty_table(), *(rows[run_id] for run_id in sorted(rows))]
+    return pa.concat_tables(parts).combine_chunks()  # all that follows is slow on thousands

@@ -1,9 +1,9 @@
 """Parquet tables with fixed schemas: written under a temporary name, then renamed.
 
-A table of a results directory is either a folder with one file per run (``runs/<run_id>.parquet``,
-while a sweep goes on) or one file (``runs.parquet``, a committed record). Readers take both. The
-``runs`` row of a run is written last, so its presence means that the run is complete.
-Imports no torch.
+A table of a results directory is a folder with one file per run (``runs/<run_id>.parquet``), or one
+file of many runs (``runs.parquet``: a committed record, or runs that ``bench.records.compact`` put
+together), or both. Readers take both; a run that is in both is that of its own files. The ``runs``
+row of a run is written last, so its presence means that the run is complete. Imports no torch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from bench.config import RunConfig
 from bench.errors import UserError
-from bench.records.schemas import RunRow, conform, schema_of
+from bench.records.schemas import RunRow, by_run, conform, in_order, schema_of
 from bench.types import EvalRecord, RunResult, Sample, Span, StepRecord, Timed
 
 SCHEMA_VERSION = 2
@@ -37,7 +37,8 @@ SCHEMAS = {
 }
 
 
-NEVER_EMPTY = ("runs", "evals")  # a run is evaluated before its first update
+class OtherVersionError(UserError):
+    """A file of another schema version."""
 
 
 def write_run(
@@ -165,73 +166,126 @@ def check_writable(directory: Path) -> None:
 
 
 def has_runs(results_dir: Path) -> bool:
-    """Say whether a directory holds any run, per-run files or a record."""
-    return (results_dir / "runs.parquet").exists() or any((results_dir / "runs").glob("*.parquet"))
+    """Say whether a directory holds any run, in files of its own or together with others."""
+    return single(results_dir, "runs").exists() or bool(separate(results_dir))
 
 
-def read(results_dir: Path, table: str, run_ids: Collection[str] | None = None) -> pd.DataFrame:
+def single(results_dir: Path, table: str) -> Path:
+    """Return the file that holds many runs."""
+    return results_dir / f"{table}.parquet"
+
+
+def separate(results_dir: Path) -> list[str]:
+    """Return the ids of the complete runs that have files of their own, in order."""
+    return sorted(path.stem for path in (results_dir / "runs").glob("*.parquet"))
+
+
+def read(
+    results_dir: Path,
+    table: str,
+    run_ids: Collection[str] | None = None,
+    columns: Sequence[str] | None = None,
+) -> pd.DataFrame:
     """Return a table of all complete runs, or of some, ordered by ``run_id``, then as written.
+
+    Args:
+        results_dir: a results directory.
+        table: its name.
+        run_ids: those to read; None: all.
+        columns: those to read, ``run_id`` among them; None: all.
 
     Raises:
         UserError: there are no results, or a file is missing, damaged or of another schema
             version.
     """
-    found = read_arrow(results_dir, table, run_ids)
+    found = read_arrow(results_dir, table, run_ids, columns)
     frame: pd.DataFrame = found.to_pandas(maps_as_pydicts="strict")
     return frame
 
 
-def read_arrow(results_dir: Path, table: str, run_ids: Collection[str] | None = None) -> pa.Table:
+def read_arrow(
+    results_dir: Path,
+    table: str,
+    run_ids: Collection[str] | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
     """Return the same as ``read``, as an Arrow table. Raises the same errors."""
-    single = results_dir / f"{table}.parquet"
-    if (results_dir / "runs").is_dir():
-        complete = sorted(path.stem for path in (results_dir / "runs").glob("*.parquet"))
-        chosen = complete if run_ids is None else sorted(set(complete) & set(run_ids))
-        parts = [load(results_dir / table / f"{run_id}.parquet", table) for run_id in chosen]
-        return pa.concat_tables([SCHEMAS[table].empty_table(), *parts])
-    if not single.exists():
-        raise UserError(f"no results in {results_dir}: neither runs/ nor {single.name}")
-    found = load(single, table)
-    if run_ids is None:
-        return found
-    return found.filter(pc.is_in(found["run_id"], pa.array(list(run_ids), pa.string())))
+    if not (results_dir / "runs").is_dir() and not single(results_dir, "runs").exists():
+        raise UserError(f"no results in {results_dir}: neither runs/ nor runs.parquet")
+    wanted = None if run_ids is None else set(run_ids)
+    own = {}
+    for run_id in separate(results_dir):
+        if wanted is None or run_id in wanted:
+            try:
+                own[run_id] = load(results_dir / table / f"{run_id}.parquet", table, columns)
+            except UserError:
+                if (results_dir / "runs" / f"{run_id}.parquet").exists():
+                    raise
+                # A sweep compacted it meanwhile: it is in the file that is read next.
+    rows = by_run(compacted(results_dir, table, columns)) | own
+    if wanted is not None:
+        rows = {run_id: rows[run_id] for run_id in wanted & rows.keys()}
+    return in_order(rows, _schema(table, columns))
 
 
-def load(path: Path, table: str) -> pa.Table:
-    """Read one file of a table and check it.
+def compacted(results_dir: Path, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows of the complete runs in a table's one file; none if there are no such runs.
+
+    Raises:
+        UserError: a file is missing, damaged or of another schema version.
+    """
+    runs = single(results_dir, "runs")
+    if not runs.exists():
+        return _schema(table, columns).empty_table()
+    complete = load(runs, "runs", ["run_id"])["run_id"]  # first: it is written last
+    found = load(single(results_dir, table), table, columns)
+    return found.filter(pc.is_in(found["run_id"], complete.combine_chunks()))
+
+
+def load(path: Path, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read one file of a table, or some of its columns, and check it.
 
     Raises:
         UserError: the file is missing, damaged, of another schema version or of other columns.
     """
+    runs = path.with_name("runs.parquet")
     repair = (
         "delete it and the run is repeated"
         if path.parent.name == table
-        else "restore it from version control"
+        else f"restore it from version control or a backup, or delete {runs} and its runs are "
+        "repeated"
     )
     if not path.exists():
         raise UserError(f"{path} is missing although its run is recorded: {repair}")
     found = read_file(
-        path, repair=repair, replace="move it away, or rebuild the results with --fresh"
+        path, columns, repair=repair, replace="move it away, or rebuild the results with --fresh"
     )
     try:
-        return conform(found, SCHEMAS[table])
+        return conform(found, _schema(table, columns))
     except ValueError:
         raise _damaged(path, repair) from None
 
 
-def read_file(path: Path, *, repair: str, replace: str) -> pa.Table:
+def _schema(table: str, columns: Sequence[str] | None) -> pa.Schema:
+    whole = SCHEMAS[table]
+    return whole if columns is None else pa.schema([whole.field(name) for name in columns])
+
+
+def read_file(
+    path: Path, columns: Sequence[str] | None = None, *, repair: str, replace: str
+) -> pa.Table:
     """Read a file of this schema version; ``repair`` and ``replace`` say what to do about others.
 
     Raises:
         UserError: the file is damaged or of another schema version.
     """
     try:
-        found = pq.ParquetFile(path, page_checksum_verification=True).read()
+        found = pq.ParquetFile(path, page_checksum_verification=True).read(columns)
         version = (found.schema.metadata or {}).get(b"schema_version", b"unknown").decode()
     except (pa.ArrowException, OSError, ValueError):
         raise _damaged(path, repair) from None
     if version != str(SCHEMA_VERSION):
-        raise UserError(
+        raise OtherVersionError(
             f"{path} was written by schema version {version}, this suite reads version "
             f"{SCHEMA_VERSION}: {replace}"
         )
@@ -240,28 +294,3 @@ def read_file(path: Path, *, repair: str, replace: str) -> pa.Table:
 
 def _damaged(path: Path, repair: str) -> UserError:
     return UserError(f"{path} is a truncated or damaged Parquet file: {repair}")
-
-
-def incomplete(results_dir: Path, run_ids: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return the runs that are missing or damaged, and a warning for each damaged one.
-
-    Raises:
-        UserError: a file was written by another schema version.
-    """
-    missing, warnings = [], []
-    for run_id in run_ids:
-        if not (results_dir / "runs" / f"{run_id}.parquet").exists():
-            missing.append(run_id)
-            continue
-        for table in SCHEMAS:
-            path = results_dir / table / f"{run_id}.parquet"
-            try:
-                if not len(load(path, table)) and table in NEVER_EMPTY:
-                    raise UserError(f"{path} has no rows")
-            except UserError as error:
-                if "schema version" in str(error):
-                    raise
-                warnings.append(f"{path} is missing or damaged: its run is repeated")
-                missing.append(run_id)
-                break
-    return missing, warnings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ OUTCOMES = [
     "completion_tokens_mean", "finished_fraction",
 ]  # fmt: skip
 RUN_KEYS = ["run_id", "algorithm", "model", "timed", "seed"]
+TIMES = ["wait_s", "score_s", "learn_s", "publish_s", "generate_s"]
 
 
 def final(runs: pd.DataFrame, evals: pd.DataFrame) -> pd.DataFrame:
@@ -50,9 +52,8 @@ def updates(runs: pd.DataFrame, evals: pd.DataFrame, steps: pd.DataFrame) -> pd.
     ``generate_s`` is within the wait if the two take turns. Left out are the first update and those
     after an evaluation, during which an overlapped engine goes on generating.
     """
-    times = ["wait_s", "score_s", "learn_s", "publish_s", "generate_s"]
-    frame = runs[RUN_KEYS].merge(steps[["run_id", "step", *times]], on="run_id")
-    frame["update_s"] = frame[times[:-1]].sum(axis=1)
+    frame = runs[RUN_KEYS].merge(steps[["run_id", "step", *TIMES]], on="run_id")
+    frame["update_s"] = frame[TIMES[:-1]].sum(axis=1)
     after = pd.MultiIndex.from_frame(evals[["run_id", "step"]])
     return frame[~pd.MultiIndex.from_frame(frame[["run_id", "step"]]).isin(after)]
 
@@ -66,11 +67,16 @@ def off_schedule(runs: pd.DataFrame, steps: pd.DataFrame) -> list[str]:
     wrong = []
     for run_id, text in zip(runs["run_id"], runs["schedule"], strict=True):
         staleness = measured[run_id].tolist() if run_id in measured else []
-        schedule = Schedule.parse(text)
-        expected = [i - schedule.version_at(i) for i in range(len(staleness))]
-        if not staleness or staleness != expected:
+        if not staleness or staleness != _staleness(text, len(staleness)):
             wrong.append(str(run_id))
     return wrong
+
+
+@cache
+def _staleness(text: str, updates: int) -> list[int]:
+    """Return what a schedule says of each update."""
+    schedule = Schedule.parse(text)
+    return [i - schedule.version_at(i) for i in range(updates)]
 
 
 @dataclass(frozen=True)

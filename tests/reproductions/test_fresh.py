@@ -25,7 +25,7 @@ STRANGERS = (
     "samples/sales.parquet",
     "runs/notes/today.txt",
     "unfinished/novel.txt",
-    "steps.parquet",
+    "tuning.parquet",
     "throughput/20240101T000000.parquet",
 )
 OWN = (
@@ -33,6 +33,11 @@ OWN = (
     "evals/0123456789ab-s12.parquet",
     "samples/0123456789ab-s0.parquet",
     "spans/0123456789ab-s0.parquet",
+    "runs.parquet",
+    "steps.parquet",
+    "evals.parquet",
+    "samples.parquet",
+    "spans.parquet",
     "checkpoints/0.1m-0123456789ab/provenance.json",
     "checkpoints/0.1m-0123456789ab/sft/model.safetensors",
     "checkpoints/owner--name-0123456789ab/provenance.json",
@@ -81,6 +86,13 @@ def test_of_a_marked_directory_only_what_is_the_suites_by_its_name_goes(tmp_path
     mark(tmp_path)
     fresh.delete(tmp_path)
     assert files(tmp_path) == {*STRANGERS, MARKER}
+
+
+def test_one_file_of_many_runs_may_be_anothers(tmp_path):
+    touch(tmp_path, ["runs.parquet"])
+    with pytest.raises(UserError, match=r"would delete runs.* in runs\.parquet; choose"):
+        fresh.delete(tmp_path)
+    assert files(tmp_path) == {"runs.parquet"}
 
 
 def test_a_link_goes_and_not_what_it_points_to(tmp_path):

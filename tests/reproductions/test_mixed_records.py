@@ -8,6 +8,7 @@ import pytest
 from bench.errors import UserError
 from bench.experiments.presets import preset
 from bench.records import store
+from bench.records.compact import incomplete
 from reproductions import run as script
 from reproductions.fig_offpolicy_ppo import REPRODUCTION as PPO
 from reproductions.loading import load
@@ -111,7 +112,7 @@ def test_a_run_without_rows_is_done_again(results, table):
     write(results / "tiny", PPO, seeds=(0,))
     path = next((results / "tiny" / table).iterdir())
     store.write_table(path, table, [])
-    assert store.incomplete(results / "tiny", [path.stem]) == (
+    assert incomplete(results / "tiny", [path.stem]) == (
         [path.stem],
         [f"{path} is missing or damaged: its run is repeated"],
     )

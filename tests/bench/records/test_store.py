@@ -7,6 +7,7 @@ import pytest
 
 from bench.errors import UserError
 from bench.records import store
+from bench.records.compact import incomplete
 from bench.records.merge import merge
 from tests.bench import fakes
 
@@ -123,7 +124,7 @@ def test_a_damaged_run_is_named_by_read_and_repeated_by_a_sweep(tmp_path, damage
     assert str(raised.value) == (
         f"{path} is a truncated or damaged Parquet file: delete it and the run is repeated"
     )
-    assert store.incomplete(tmp_path, [run_id]) == (
+    assert incomplete(tmp_path, [run_id]) == (
         [run_id],
         [f"{path} is missing or damaged: its run is repeated"],
     )
@@ -155,7 +156,7 @@ def test_another_schema_version_stops_reading_and_sweeping(tmp_path):
     )
     for stopped in (
         lambda: store.read(tmp_path, "runs"),
-        lambda: store.incomplete(tmp_path, [run_id]),
+        lambda: incomplete(tmp_path, [run_id]),
     ):
         with pytest.raises(UserError) as raised:
             stopped()
@@ -164,7 +165,7 @@ def test_another_schema_version_stops_reading_and_sweeping(tmp_path):
 
 def test_incomplete_lists_what_was_never_done(tmp_path):
     run_id = fakes.write(tmp_path, fakes.config())
-    assert store.incomplete(tmp_path, [run_id, "other"]) == (["other"], [])
+    assert incomplete(tmp_path, [run_id, "other"]) == (["other"], [])
 
 
 def test_check_writable_refuses_a_directory_below_a_file(tmp_path):
