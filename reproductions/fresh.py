@@ -10,13 +10,13 @@ from pathlib import Path
 from bench.errors import UserError
 from bench.paths import CHECKPOINTS, FIGURES, LOGS, UNFINISHED
 from bench.records import store
-from bench.records.marker import MARKER, RUN_ID, is_marked
+from bench.records.marker import MARKER, is_marked
 
 SCRIPTS = ("fig_*.py", "table_*.py", "ablation_*.py")  # each names what it makes after itself
 FILES = tuple(f"{table}.parquet" for table in store.SCHEMAS)
 FOLDERS = (*store.SCHEMAS, UNFINISHED, CHECKPOINTS, FIGURES, LOGS)
 CHECKPOINT = re.compile(r".+-[0-9a-f]{12}")
-LOG = re.compile(rf"(?:{RUN_ID.pattern}|stage-[0-9a-f]{{12}}|worker-[0-9]+)\.log")
+LOG = re.compile(rf"(?:{store.RUN_ID.pattern}|stage-[0-9a-f]{{12}}|worker-[0-9]+)\.log")
 
 
 def delete(results_dir: Path) -> None:
@@ -47,12 +47,12 @@ def _own(results_dir: Path) -> Iterator[Path]:
     """Yield what the suite made, ``runs`` first: without its row there a run is not complete."""
     for table in store.SCHEMAS:
         for path in (results_dir / table).glob("*.parquet"):
-            if RUN_ID.fullmatch(path.stem):
+            if store.RUN_ID.fullmatch(path.stem):
                 yield path
         if store.single(results_dir, table).exists():
             yield store.single(results_dir, table)
     for path in (results_dir / UNFINISHED).glob("*"):
-        if RUN_ID.fullmatch(path.name):
+        if store.RUN_ID.fullmatch(path.name):
             yield path
     for path in (results_dir / CHECKPOINTS).glob("*/provenance.json"):
         if CHECKPOINT.fullmatch(path.parent.name):

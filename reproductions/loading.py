@@ -13,7 +13,7 @@ from bench.config import RunConfig
 from bench.errors import UserError
 from bench.experiments.arms import timed_arm
 from bench.experiments.presets import Preset
-from bench.records import store
+from bench.records import foreign, store
 from plots.analysis.frames import TIMES, Record
 from reproductions.options import Options
 from reproductions.reproduction import Reproduction
@@ -60,7 +60,8 @@ def load(
     Raises:
         UserError: a file cannot be read.
     """
-    frame = store.read(results_dir, "runs").sort_values("started_utc", kind="stable")
+    frame, left_out = foreign.read_runs(results_dir)
+    frame = frame.sort_values("started_utc", kind="stable")
     keys = pd.MultiIndex.from_frame(frame[["config_hash", "seed"]])
     wanted = pd.MultiIndex.from_tuples([(run.config_hash(), run.seed) for run in runs])
     chosen = keys.get_level_values(0).isin(wanted.get_level_values(0))
@@ -70,7 +71,7 @@ def load(
     if unseen := sorted(set(frame["run_id"]) - set(record.final["run_id"])):
         line = f"Left out: {len(unseen)} runs without an evaluation, first {unseen[0]}"
         remarks = (*remarks, line)
-    return replace(record, remarks=remarks)
+    return replace(record, remarks=(*left_out, *remarks))
 
 
 def newest_weights(runs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -106,7 +107,8 @@ def load_beside(directory: Path, runs: Sequence[RunConfig], preset: Preset) -> R
     Raises:
         UserError: there are none, or a file cannot be read.
     """
-    frame = store.read(directory, "runs").sort_values("started_utc", kind="stable")
+    frame, left_out = foreign.read_runs(directory)
+    frame = frame.sort_values("started_utc", kind="stable")
     timed = any(timed_arm(run) for run in runs)
     possible = (frame["preset"] == preset.name) & (frame["timed"].notna() == timed)
     possible &= frame["model"].isin({run.stage.model for run in runs})
@@ -122,7 +124,7 @@ def load_beside(directory: Path, runs: Sequence[RunConfig], preset: Preset) -> R
     frame = frame.assign(algorithm=_series(frame, directory.resolve().name))
     keys = ["algorithm", "model", "timed", "n", "seed"]
     record = _record(directory, frame.drop_duplicates(keys, keep="last"), preset)
-    return replace(record, remarks=remarks)
+    return replace(record, remarks=(*left_out, *remarks))
 
 
 def beside(record: Record, other: Record) -> Record:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.errors import UserError
-from bench.records import store
+from bench.records import foreign, store
 from bench.records.marker import mark
 from bench.records.merge import write
 
@@ -29,7 +29,8 @@ def incomplete(results_dir: Path, run_ids: Iterable[str]) -> tuple[list[str], li
         UserError: a file was written by another schema version, or one of many runs is damaged.
     """
     separate, compacted = set(store.separate(results_dir)), _compacted(results_dir)
-    missing, warnings = [], []
+    missing = []
+    warnings = [*foreign.name(results_dir, foreign.misnamed(results_dir))]
     for run_id in run_ids:
         if run_id in separate:
             try:
@@ -61,6 +62,8 @@ def _tables(results_dir: Path, run_id: str) -> dict[str, pa.Table]:
             found[table] = None
         if found[table] is None or (not len(found[table]) and table in NEVER_EMPTY):
             raise UserError(f"{path} is missing or damaged: its run is repeated")
+        if table == "runs" and not foreign.own(found[table]):
+            raise UserError(f"{path} was changed by hand: its run is repeated")
     return found
 
 
@@ -72,9 +75,10 @@ def _compacted(results_dir: Path) -> set[str]:
     """
     if not store.single(results_dir, "runs").exists():
         return set()
-    found = set.intersection(*(_ids(results_dir, table) for table in NEVER_EMPTY))
+    runs = store.load(store.single(results_dir, "runs"), "runs")
+    found = foreign.own(runs) & _ids(results_dir, "evals")
     for table in store.SCHEMAS:
-        if table not in NEVER_EMPTY:
+        if table not in NEVER_EMPTY:  # read above
             _ids(results_dir, table)
     return found
 

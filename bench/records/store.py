@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +28,7 @@ from bench.records.schemas import RunRow, by_run, conform, in_order, schema_of
 from bench.types import EvalRecord, RunResult, Sample, Span, StepRecord, Timed
 
 SCHEMA_VERSION = 2
+RUN_ID = re.compile(r"[0-9a-f]{12}-s[0-9]+")
 
 SCHEMAS = {
     "runs": schema_of(RunRow),
@@ -177,7 +179,8 @@ def single(results_dir: Path, table: str) -> Path:
 
 def separate(results_dir: Path) -> list[str]:
     """Return the ids of the complete runs that have files of their own, in order."""
-    return sorted(path.stem for path in (results_dir / "runs").glob("*.parquet"))
+    names = (path.stem for path in (results_dir / "runs").glob("*.parquet"))
+    return sorted(name for name in names if RUN_ID.fullmatch(name))
 
 
 def read(
@@ -198,9 +201,10 @@ def read(
         UserError: there are no results, or a file is missing, damaged or of another schema
             version.
     """
-    found = read_arrow(results_dir, table, run_ids, columns)
-    frame: pd.DataFrame = found.to_pandas(maps_as_pydicts="strict")
-    return frame
+    found: pd.DataFrame = read_arrow(results_dir, table, run_ids, columns).to_pandas(
+        maps_as_pydicts="strict"
+    )
+    return found
 
 
 def read_arrow(
@@ -210,18 +214,17 @@ def read_arrow(
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
     """Return the same as ``read``, as an Arrow table. Raises the same errors."""
-    if not (results_dir / "runs").is_dir() and not single(results_dir, "runs").exists():
+    if not (results_dir / "runs").is_dir() and not has_runs(results_dir):
         raise UserError(f"no results in {results_dir}: neither runs/ nor runs.parquet")
     wanted = None if run_ids is None else set(run_ids)
     own = {}
-    for run_id in separate(results_dir):
-        if wanted is None or run_id in wanted:
-            try:
-                own[run_id] = load(results_dir / table / f"{run_id}.parquet", table, columns)
-            except UserError:
-                if (results_dir / "runs" / f"{run_id}.parquet").exists():
-                    raise
-                # A sweep compacted it meanwhile: it is in the file that is read next.
+    for run_id in filter(lambda name: wanted is None or name in wanted, separate(results_dir)):
+        try:
+            own[run_id] = load(results_dir / table / f"{run_id}.parquet", table, columns)
+        except UserError:
+            if (results_dir / "runs" / f"{run_id}.parquet").exists():
+                raise
+            # A sweep compacted it meanwhile: it is in the file that is read next.
     rows = by_run(compacted(results_dir, table, columns)) | own
     if wanted is not None:
         rows = {run_id: rows[run_id] for run_id in wanted & rows.keys()}
@@ -248,22 +251,23 @@ def load(path: Path, table: str, columns: Sequence[str] | None = None) -> pa.Tab
     Raises:
         UserError: the file is missing, damaged, of another schema version or of other columns.
     """
-    runs = path.with_name("runs.parquet")
-    repair = (
-        "delete it and the run is repeated"
-        if path.parent.name == table
-        else f"restore it from version control or a backup, or delete {runs} and its runs are "
-        "repeated"
-    )
+    repair = "delete it and the run is repeated"
+    if path.parent.name != table:
+        runs = path.with_name("runs.parquet")
+        repair = f"restore it from version control or a backup, or delete {runs} and its "
+        repair += "runs are repeated"
     if not path.exists():
         raise UserError(f"{path} is missing although its run is recorded: {repair}")
     found = read_file(
         path, columns, repair=repair, replace="move it away, or rebuild the results with --fresh"
     )
     try:
-        return conform(found, _schema(table, columns))
+        found = conform(found, _schema(table, columns))
     except ValueError:
         raise _damaged(path, repair) from None
+    if path.parent.name == table and set(pc.unique(found["run_id"]).to_pylist()) - {path.stem}:
+        raise UserError(f"{path} has rows of another run: {repair}")
+    return found
 
 
 def _schema(table: str, columns: Sequence[str] | None) -> pa.Schema:

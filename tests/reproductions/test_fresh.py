@@ -6,7 +6,7 @@ import pytest
 
 from bench.errors import UserError
 from bench.experiments.sweep import locked
-from bench.records.marker import MARKER, mark
+from bench.records.marker import MARKER, mark, mark_made_by
 from reproductions import fresh
 from reproductions import run as script
 from reproductions.fig_offpolicy_ppo import REPRODUCTION as PPO
@@ -150,6 +150,35 @@ def test_the_marker_says_what_made_it(tmp_path):
     mark(tmp_path)
     found = json.loads((tmp_path / MARKER).read_text())
     assert found == {"schema_version": 2, "made_by": "async-rlhf-bench 0.1.0"}
+
+
+def test_the_marker_accrues_what_made_the_runs(tmp_path):
+    one = {"git_revision": "f" * 40, "git_dirty": False, "python": "3.11.7", "torch": "2.13.0",
+           "transformers": "5.23.0", "trl": None, "host_cpu": "not said"}  # fmt: skip
+    mark(tmp_path)
+    mark_made_by(tmp_path, one, {"tldr_tiny 0.1m": "a" * 12})
+    before = (tmp_path / MARKER).read_bytes()
+    mark_made_by(tmp_path, one, {"tldr_tiny 0.1m": "a" * 12})
+    assert (tmp_path / MARKER).read_bytes() == before
+    mark_made_by(tmp_path, one, {"tldr_tiny 0.1m": "b" * 12})
+    mark_made_by(tmp_path, {**one, "git_revision": "e" * 40}, {"tldr_tiny 0.1m": "b" * 12})
+    found = json.loads((tmp_path / MARKER).read_text())
+    assert (found["schema_version"], found["made_by"]) == (2, "async-rlhf-bench 0.1.0")
+    since = [entry.pop("since_utc") for entry in found["runs_made_by"]]
+    del one["host_cpu"]
+    assert found["runs_made_by"] == [
+        {**one, "weights": {"tldr_tiny 0.1m": "a" * 12}},
+        {**one, "weights": {"tldr_tiny 0.1m": "b" * 12}},
+        {**one, "git_revision": "e" * 40, "weights": {"tldr_tiny 0.1m": "b" * 12}},
+    ]
+    assert since == sorted(since)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"runs_made_by": 3}'])
+def test_a_damaged_marker_is_written_anew(tmp_path, text):
+    (tmp_path / MARKER).write_text(text)
+    mark_made_by(tmp_path, {}, {"tldr_tiny 0.1m": "a" * 12})
+    assert len(json.loads((tmp_path / MARKER).read_text())["runs_made_by"]) == 1
 
 
 def test_what_replot_and_a_sweep_write_is_marked(tmp_path):
