@@ -11,6 +11,7 @@ from bench import paths
 from bench.config import RunConfig
 from bench.engines import engine_class
 from bench.experiments import arms
+from bench.experiments.space import require_space
 from bench.experiments.sweep import build_stages
 from bench.processes.devices import inventory, require_shares
 from bench.types import StageModels
@@ -45,6 +46,8 @@ def starting_models(
     found = {name: find(stage, caches) for name, stage in stages.items()}
     missing = {name: stages[name] for name, models in found.items() if models is None}
     if missing:
+        waiting = [config for config in configs if config.stage.hash() in missing]
+        require_space(results_dir, waiting, workers=workers, stages=list(missing.values()))
         build_stages(missing, mine, workers=workers, console=console)
         found |= {name: find(stage, [mine]) for name, stage in missing.items()}
     return {name: models for name, models in found.items() if models is not None}

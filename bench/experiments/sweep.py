@@ -8,9 +8,10 @@ one file per table. Imports no torch.
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +23,13 @@ from bench.errors import RunsFailedError, UserError
 from bench.experiments import arms
 from bench.experiments.cells import Cell, Trained, job_of, shares, train_cell, write
 from bench.experiments.progress import Display, say
+from bench.experiments.space import require_space
 from bench.paths import LOGS, UNFINISHED
 from bench.processes.devices import Gpus, deal, inventory
 from bench.processes.pool import Event, Execute, Job, Launch, OnProgress, run_jobs
 from bench.records import provenance, store
 from bench.records.compact import compact, incomplete
-from bench.records.marker import mark
+from bench.records.marker import mark, mark_made_by
 
 if TYPE_CHECKING:
     from bench.types import StageModels
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 # Of a stage, which reports nothing before its end: days for the largest models.
 STAGE_TIMEOUT_S = 14 * 24 * 3600.0
+MOST_LOGS = 50
+LOG_BYTES = 4_000_000  # of each
 
 
 def sweep(
@@ -81,10 +85,16 @@ def sweep(
     done = len(cells) - len(jobs)
     if done:
         say(console, f"{done} of {len(cells)} cells are already done")
-    here = execute
-    if here is None:
-        origin = provenance.code_and_host()
-        here = partial(train_cell, origin=origin, checkpoint_dir=results_dir / UNFINISHED)
+    if not jobs:
+        return list(cells)
+    require_space(results_dir, [job.payload.config for job in jobs], workers=workers)
+    origin = provenance.code_and_host()
+    starts = [cells[run_id] for run_id in missing]
+    weights = {
+        f"{c.config.stage.task.name} {c.config.stage.model}": c.models.digest for c in starts
+    }
+    mark_made_by(results_dir, origin, weights)
+    here = execute or partial(train_cell, origin=origin, checkpoint_dir=results_dir / UNFINISHED)
 
     def keep(job: Job, trained: Trained) -> None:
         if arms.timed_arm(job.payload.config) is None:  # nothing beside a timed run
@@ -151,6 +161,7 @@ def run_all(
     if not jobs:
         return
     store.check_writable(results_dir / LOGS)
+    _bound_logs(results_dir / LOGS)
     mark(results_dir)
     failures: list[Event] = []
     events = run_jobs(jobs, execute, workers=workers, log_dir=results_dir / LOGS, **options)
@@ -163,12 +174,27 @@ def run_all(
                 raise UserError(event.error)
             if event.kind == "failed":
                 failures.append(event)
+                _bound_logs(results_dir / LOGS, keep=f"{jobs[failures[0].index].log_name}.log")
     if failures:
         first = failures[0]
         raise RunsFailedError(
             f"{len(failures)} of {len(jobs)} {unit} failed, the others are done; first: "
             f"{jobs[first.index].label}: {first.error}"
         )
+
+
+def _bound_logs(logs: Path, keep: str = "") -> None:
+    """Delete all but the newest logs, and of a long one all but its end."""
+    with suppress(OSError):  # another's, or gone
+        newest = sorted(logs.glob("*.log"), key=lambda path: -path.stat().st_mtime_ns)
+        for at, path in enumerate(newest):
+            if at >= MOST_LOGS and path.name != keep:
+                path.unlink()
+            elif path.stat().st_size > LOG_BYTES:
+                with path.open("rb") as file:
+                    file.seek(-LOG_BYTES, os.SEEK_END)
+                    end = file.read()
+                path.write_bytes(end)
 
 
 @contextmanager

@@ -1,3 +1,5 @@
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +13,8 @@ from rich.console import Console
 
 from bench.errors import UserError
 from bench.experiments.sweep import RunsFailedError, locked, sweep
-from bench.records import store
+from bench.records import provenance, store
+from bench.records.marker import MARKER
 from tests.bench import fakes
 from tests.bench.fakes import FakeExecute, config
 
@@ -140,6 +143,38 @@ def test_sweep_repeats_a_damaged_run_with_a_warning(tmp_path):
         == f"warning: {path} is missing or damaged: its run is repeated"
     )
     pd.testing.assert_frame_equal(tables(tmp_path)["steps"], before)
+
+
+def test_sweep_says_in_the_marker_what_made_its_runs(tmp_path):
+    run(tmp_path, [config()])
+    (entry,) = json.loads((tmp_path / MARKER).read_text())["runs_made_by"]
+    assert entry["weights"] == {"fake fake": "0123456789ab"}
+    assert (entry["git_revision"], entry["torch"]) == (
+        provenance.code_and_host()["git_revision"],
+        provenance.package_version("torch"),
+    )
+    run(tmp_path, [config(), config(seed=1)])
+    assert len(json.loads((tmp_path / MARKER).read_text())["runs_made_by"]) == 1
+
+
+def test_sweep_keeps_few_logs_and_of_a_long_one_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.experiments.sweep.MOST_LOGS", 3)
+    monkeypatch.setattr("bench.experiments.sweep.LOG_BYTES", 10)
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for at in range(6):
+        (logs / f"{at}.log").write_text(f"the log of job {at}")
+        os.utime(logs / f"{at}.log", (at, at))
+    (logs / "notes.txt").write_text("someone's, and not to be touched")
+    run(tmp_path, [config()])
+    assert {path.name: path.read_text() for path in logs.iterdir()} == {
+        "3.log": "g of job 3", "4.log": "g of job 4", "5.log": "g of job 5",
+        "notes.txt": "someone's, and not to be touched",
+    }  # fmt: skip
+    with pytest.raises(RunsFailedError) as raised:
+        run(tmp_path, [config("raises", seed=seed) for seed in range(6)], workers=1)
+    assert len(list(logs.glob("*.log"))) in (3, 4)
+    assert Path(str(raised.value).rpartition("(")[2].rstrip(")")).exists()
 
 
 def test_sweep_without_workers_is_refused(tmp_path):
