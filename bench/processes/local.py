@@ -29,6 +29,7 @@ from bench.processes.worker import LIVENESS_S, WorkerDiedError, WorkerError
 KILL_S = 5.0  # for the system to end a process that was sent SIGKILL
 LOG_TAIL_BYTES = 4000
 PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
+LOG_BYTES = 16 * 2**20  # of output on disk, of which only the end is ever read
 STOP = b""  # in place of a call
 UNBUFFERED = {"PYTHONUNBUFFERED": "1"}  # output is in the file in the order of the prints
 
@@ -139,6 +140,11 @@ class LocalWorker:
         """Settle futures, in order, until the process ends."""
         with suppress(EOFError, OSError):
             while True:
+                if os.fstat(self._log.fileno()).st_size > LOG_BYTES:
+                    end = f"{_tail(self._log)}\n".encode()
+                    os.ftruncate(self._log.fileno(), 0)
+                    os.lseek(self._log.fileno(), 0, os.SEEK_SET)  # the worker's position, too
+                    os.write(self._log.fileno(), end)
                 if self._connection.poll(LIVENESS_S):
                     answer = self._connection.recv_bytes()
                     _settle(self._waiting.popleft(), answer)
