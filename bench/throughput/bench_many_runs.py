@@ -93,7 +93,7 @@ def bench_replot(benchmark: BenchmarkFixture, many_runs: tuple[Path, list[RunCon
 def _measure(benchmark: BenchmarkFixture, run: Any) -> None:
     benchmark.group = "10,000 runs"
     benchmark.extra_info["limit_s"] = LIMIT_S
-    benchmark.pedantic(run, rounds=2)
+    benchmark.pedantic(run)
 
 
 def _write(results_dir: Path, run: RunConfig) -> str:
