@@ -14,7 +14,7 @@ import tempfile
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from multiprocessing import Pipe
@@ -73,15 +73,24 @@ class LocalWorker:
         self._waiting: deque[Future[Any]] = deque([self.ready])
         self._calls: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._connection, theirs = Pipe()
+        # Of its own, since what libraries put there stays when a process is killed.
+        self._temporary = Path(tempfile.mkdtemp(prefix="async-rlhf-"))
+        leaves = [self._temporary, *([] if run_directory is None else [run_directory])]
         # No name on disk: it is only read if the worker dies.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _program(theirs.fileno(), cores, run_directory)],
+            [sys.executable, "-c", _program(theirs.fileno(), cores, leaves)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **_thread_settings(threads), **environment(gpus), **UNBUFFERED},
+            env={
+                **os.environ,
+                **_thread_settings(threads),
+                **environment(gpus),
+                **UNBUFFERED,
+                "TMPDIR": str(self._temporary),
+            },
             start_new_session=True,  # Ctrl-C is the parent's; one signal reaches its children too
         )
         theirs.close()  # so that the worker's death is seen as the end of the pipe
@@ -161,6 +170,7 @@ class LocalWorker:
             future.set_exception(WorkerDiedError(death, output))
         self._calls.put(None)
         self._log.close()
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _kill(self) -> None:
         """Kill the process and the children it started, and wait for it."""
@@ -171,7 +181,7 @@ class LocalWorker:
 
 
 def run_worker_process(
-    descriptor: int, parent: int, cores: list[int] | None, run_directory: str | None
+    descriptor: int, parent: int, cores: list[int] | None, leaves: list[str]
 ) -> None:
     """Build the object and answer calls until told to stop: the main program of a worker.
 
@@ -179,7 +189,7 @@ def run_worker_process(
         descriptor: of the worker's end of the pipe.
         parent: its process id.
         cores: see ``LocalWorker``.
-        run_directory: see ``LocalWorker``.
+        leaves: directories to remove if the parent dies.
     """
     if cores is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)  # before any library starts threads
@@ -189,7 +199,7 @@ def run_worker_process(
     connection = Connection(descriptor)
     calls: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(
-        target=_receive_calls, args=(connection, calls, parent, run_directory), daemon=True
+        target=_receive_calls, args=(connection, calls, parent, leaves), daemon=True
     ).start()
     try:
         hosted = pickle.loads(calls.get())()
@@ -214,7 +224,7 @@ def _receive_calls(
     connection: Connection,
     calls: queue.SimpleQueue[bytes],
     parent: int,
-    run_directory: str | None,
+    leaves: list[str],
 ) -> NoReturn:
     """Queue the parent's calls; when the parent is dead, clean up and end the process group."""
     with suppress(EOFError, OSError):
@@ -223,19 +233,19 @@ def _receive_calls(
                 calls.put(connection.recv_bytes())
             elif os.getppid() != parent:
                 break
-    if run_directory is not None:
-        shutil.rmtree(run_directory, ignore_errors=True)
+    for directory in leaves:
+        shutil.rmtree(directory, ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 
-def _program(descriptor: int, cores: Collection[int] | None, run_directory: Path | None) -> str:
+def _program(descriptor: int, cores: Collection[int] | None, leaves: Sequence[Path]) -> str:
     """Return the source of a worker's program, which leaves the parent's main module alone."""
     arguments = (
         descriptor,
         os.getpid(),
         sorted(cores) if cores is not None else None,
-        str(run_directory) if run_directory is not None else None,
+        [str(path) for path in leaves],
     )
     return (
         f"import sys; sys.path[:] = {sys.path!r}; "

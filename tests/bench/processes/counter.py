@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 
@@ -36,6 +37,10 @@ class Counter:
             "cores": sorted(os.sched_getaffinity(0)),
             "torch": "torch" in sys.modules,
         }
+
+    def temporary(self) -> str:
+        """Make a directory as libraries do for the time until the program ends; return it."""
+        return tempfile.mkdtemp()
 
     def gpus(self) -> str | None:
         return os.environ.get("CUDA_VISIBLE_DEVICES")

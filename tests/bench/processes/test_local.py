@@ -2,8 +2,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +74,18 @@ def test_a_killed_worker_fails_its_calls_and_takes_its_children_along(how):
     worker.close()
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_nothing_temporary_outlives_a_worker(killed):
+    worker = start()
+    left = Path(worker.submit("temporary").result(WAIT_S))
+    assert left.is_dir()
+    if killed:
+        os.kill(worker.pid, signal.SIGKILL)
+    worker.close()
+    assert not left.parent.exists()
+    assert left.parent.parent == Path(tempfile.gettempdir())
+
+
 def test_a_stopped_worker_is_ended_by_force():
     worker = start()
     worker.ready.result(WAIT_S)
@@ -101,7 +115,8 @@ import time
 from bench.processes.local import LocalWorker
 from tests.bench.processes.counter import Counter
 worker = LocalWorker(Counter)
-print(worker.pid, worker.submit("child").result(60), flush=True)
+left = worker.submit("temporary").result(60)
+print(worker.pid, worker.submit("child").result(60), left, flush=True)
 worker.submit("sleep", 3600)
 time.sleep(3600)
 """
@@ -115,11 +130,14 @@ def test_a_worker_dies_with_its_parent_and_takes_its_children_along(stopped):
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(["", *sys.path])},
     )
-    worker, child = map(int, parent.stdout.readline().split())
+    *pids, left = parent.stdout.readline().split()
+    worker, child = map(int, pids)
     assert runs(worker)
+    assert Path(left).is_dir()
     if stopped:
         os.kill(worker, signal.SIGSTOP)
     parent.kill()
     parent.wait()
     parent.stdout.close()
     assert eventually(lambda: not runs(worker) and not runs(child))
+    assert not Path(left).parent.exists()
