@@ -9,11 +9,16 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, GPTNeoXForSequenceClassification
 
 from bench.types import Prompt
 
 torch.set_num_threads(1)
+
+settings.register_profile("thorough", max_examples=400)  # see ``tests.damage.fuzz``
+if profile := os.environ.get("HYPOTHESIS_PROFILE"):
+    settings.load_profile(profile)
 
 
 @pytest.fixture(autouse=True)

@@ -35,6 +35,7 @@ from bench.types import StageModels
 if TYPE_CHECKING:
     from bench.stages.trainers import Curve
 
+PROVENANCE = "provenance.json"
 CURVES = pa.schema([
     ("stage", pa.string()), ("step", pa.int64()), ("loss", pa.float64()),
     ("accuracy", pa.float64()),  # of tokens (sft) or of comparisons (reward), while training
@@ -89,7 +90,7 @@ def find(stage: StageConfig, cache_dirs: Sequence[Path]) -> StageModels | None:
     for cache_dir in cache_dirs:
         path = cache_dir / checkpoint_name(stage)
         if path.exists():
-            return _trained(path)
+            return _checked(path)
     return None
 
 
@@ -127,6 +128,11 @@ def _train(stage: StageConfig, params: StageParams, task: Task, directory: Path)
         "stage_hash": stage.hash(),
         "stage": stage.identity(),
         "weights_digest": models.digest,
+        "sha256": {
+            str(file.relative_to(directory)): _sha256(file)
+            for part in (models.sft_dir, models.reward_dir)
+            for file in sorted(part.iterdir())
+        },
         "started_utc": started_utc,
         "wall_s": round(wall_s, 1),
         "sft_s": round(sft_s, 1),
@@ -137,12 +143,38 @@ def _train(stage: StageConfig, params: StageParams, task: Task, directory: Path)
         "device": str(policy.device),
         **provenance.code_and_host(),
     }
-    (directory / "provenance.json").write_text(json.dumps(record, indent=2) + "\n")
+    (directory / PROVENANCE).write_text(json.dumps(record, indent=2) + "\n")
 
 
 def _trained(path: Path) -> StageModels:
-    repair = f"delete {path} to have it made anew"
-    return _models(path / "sft", path / "reward", repair=repair)
+    return _models(path / "sft", path / "reward", repair=_repair(path))
+
+
+def _checked(path: Path) -> StageModels:
+    """Return trained checkpoints whose files are those that were saved, as provenance says."""
+    models = _trained(path)
+    try:
+        record = json.loads((path / PROVENANCE).read_bytes())
+        digest, checksums = record["weights_digest"], dict(record.get("sha256", {}))
+        changed = [name for name, saved in checksums.items() if _sha256(path / name) != saved]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: {PROVENANCE} or a file that it names is missing or damaged; {_repair(path)}"
+        ) from error
+    if digest != models.digest or changed:
+        raise UserError(
+            f"{path}: {', '.join(changed) or 'its weights'} changed since the training; "
+            f"{_repair(path)}"
+        )
+    return models
+
+
+def _repair(path: Path) -> str:
+    return f"delete {path} to have it made anew"
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _models(*directories: Path, repair: str) -> StageModels:
@@ -155,15 +187,14 @@ def _models(*directories: Path, repair: str) -> StageModels:
             )
         try:
             json.loads(config.read_bytes())
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise UserError(f"{config}: {error}; {repair}") from error
         for file in weights:
             try:
                 with safe_open(file, framework="numpy"):
-                    pass
-            except SafetensorError as error:
+                    digest.update(file.read_bytes())
+            except (OSError, SafetensorError) as error:
                 raise UserError(f"{file}: {error}; {repair}") from error
-            digest.update(file.read_bytes())
     sft_dir, reward_dir = directories
     return StageModels(sft_dir, reward_dir, digest.hexdigest()[:12])
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -47,11 +48,8 @@ def models(cache_dir: Path) -> StageModels:
 @pytest.fixture
 def copied(models: StageModels, tmp_path: Path) -> Path:
     """Return a cache directory with a copy of the checkpoints, to be damaged."""
-    for directory in (models.sft_dir, models.reward_dir):
-        target = tmp_path / directory.parent.name / directory.name
-        target.mkdir(parents=True)
-        for file in directory.iterdir():
-            (target / file.name).write_bytes(file.read_bytes())
+    stage = models.sft_dir.parent
+    shutil.copytree(stage, tmp_path / stage.name)
     return tmp_path
 
 
