@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -53,6 +54,7 @@ def main() -> int:
 
     console = Console()
     directory = Path(tempfile.mkdtemp(prefix="storm-"))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing is left alive
     storm = Storm(choose(given.scenarios), directory, given.seed)
     start = time.monotonic()
     try:
