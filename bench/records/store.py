@@ -20,10 +20,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from bench.config import RunConfig
 from bench.errors import UserError
+from bench.records import checked
 from bench.records.schemas import RunRow, by_run, conform, in_order, schema_of
 from bench.types import EvalRecord, RunResult, Sample, Span, StepRecord, Timed
 
@@ -112,17 +112,10 @@ def write_table(path: Path, table: str, rows: list[dict[str, Any]]) -> None:
 def write_arrow(path: Path, table: pa.Table) -> None:
     """Write a table; see ``write_bytes``."""
     metadata = {**(table.schema.metadata or {}), b"schema_version": str(SCHEMA_VERSION).encode()}
-    buffer = pa.BufferOutputStream()
-    pq.write_table(
-        table.replace_schema_metadata(metadata),
-        buffer,
-        compression="zstd",
-        write_page_checksum=True,
-    )
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, checked.encode(table.replace_schema_metadata(metadata)))
 
 
-def write_bytes(path: Path, content: bytes | pa.Buffer) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file under a temporary name, flush it to disk and rename it.
 
     Raises:
@@ -284,7 +277,7 @@ def read_file(
         UserError: the file is damaged or of another schema version.
     """
     try:
-        found = pq.ParquetFile(path, page_checksum_verification=True).read(columns)
+        found = checked.decode(path.read_bytes(), columns)
         version = (found.schema.metadata or {}).get(b"schema_version", b"unknown").decode()
     except (pa.ArrowException, OSError, ValueError):
         raise _damaged(path, repair) from None
