@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.experiments.presets import preset
-from bench.records import store
+from bench.records import compact, store
 from plots.drawing import style
 from reproductions import run as script
 from reproductions.all import discover
@@ -105,7 +105,7 @@ def test_damaged_bytes_are_refused_or_change_nothing(sound, damaged, place, dama
     table, run_id = place[0], path.stem
     original = store.load(sound / table / path.name, table)
     missing, loaded = [], []
-    stopped = refusal(lambda: missing.extend(store.incomplete(results, [run_id])[0]))
+    stopped = refusal(lambda: missing.extend(compact.incomplete(results, [run_id])[0]))
     if refusal(lambda: loaded.append(store.load(path, table))) is None:
         assert (missing, stopped) == ([], None)
         assert loaded[0].equals(original, check_metadata=False)
@@ -123,7 +123,7 @@ def test_damaged_bytes_are_refused_or_change_nothing(sound, damaged, place, dama
 def test_other_columns_stop_neither_a_sweep_nor_a_reader(damaged, place, damage):
     results, path = damaged(place, damage)
     missing = []
-    assert refusal(lambda: missing.extend(store.incomplete(results, [path.stem])[0])) is None
+    assert refusal(lambda: missing.extend(compact.incomplete(results, [path.stem])[0])) is None
     if refusal(lambda: store.read(results, place[0])) is not None:
         assert missing == [path.stem]
 
