@@ -16,7 +16,7 @@ from bench.types import Prompt
 
 torch.set_num_threads(1)
 
-settings.register_profile("thorough", max_examples=400)  # see ``tests.damage.fuzz``
+settings.register_profile("thorough", max_examples=400)  # see also ``tests.damage.fuzz``
 if profile := os.environ.get("HYPOTHESIS_PROFILE"):
     settings.load_profile(profile)
 

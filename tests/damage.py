@@ -14,15 +14,15 @@ from bench.errors import UserError
 Damage = Callable[[Path], None]
 
 
-def fuzz(quick: int) -> settings:
+def fuzz(quick: int, thorough: int = 400) -> settings:
     """Return settings for some cases, always the same; or for many, new ones each time.
 
     Many are asked for by the environment variable ``HYPOTHESIS_PROFILE=thorough``.
     """
-    thorough = settings.get_current_profile_name() == "thorough"
+    many = settings.get_current_profile_name() == "thorough"
     return settings(
-        max_examples=settings.default.max_examples if thorough else quick,
-        derandomize=not thorough,
+        max_examples=thorough if many else quick,
+        derandomize=not many,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )

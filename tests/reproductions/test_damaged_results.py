@@ -130,7 +130,7 @@ def test_other_columns_stop_neither_a_sweep_nor_a_reader(damaged, place, damage)
 
 @pytest.mark.parametrize("one", DRAWN, ids=lambda one: one.name)
 @pytest.mark.usefixtures("undrawn")
-@fuzz(8)
+@fuzz(8, thorough=80)
 @given(place=PLACES, damage=BYTES | COLUMNS)
 def test_a_figure_of_damaged_results_is_drawn_or_one_line(damaged, capsys, one, place, damage):
     results, _ = damaged(place, damage)
