@@ -93,8 +93,9 @@ def _is_own_command() -> bool:
 
 @contextmanager
 def _handled_by(handler: Handler) -> Iterator[None]:
-    """Have a handler get Ctrl-C and SIGTERM, if this is the thread that may say so."""
-    if threading.current_thread() is not threading.main_thread():
+    """Have a handler get Ctrl-C and SIGTERM in the suite's own commands, not in who calls one."""
+    own = signal.getsignal(signal.SIGTERM) is _end
+    if not own or threading.current_thread() is not threading.main_thread():
         yield
         return
     numbers = (signal.SIGINT, signal.SIGTERM)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.command import run_command
+from bench.command import end_at_once_when_interrupted, run_command
 from bench.errors import RunsFailedError, UserError
 from bench.paths import ROOT
 from reproductions.fresh import SCRIPTS
@@ -47,7 +47,13 @@ def test_a_defect_is_raised():
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("library", [KeyboardInterrupt, RuntimeError, UserError])
-def test_an_interruption_is_one_whatever_a_library_makes_of_it(capsys, number, status, library):
+def test_an_interruption_is_one_whatever_a_library_makes_of_it(
+    capsys, monkeypatch, number, status, library
+):
+    monkeypatch.setattr("bench.command._is_own_command", lambda: True)
+    as_they_were = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    end_at_once_when_interrupted()
+
     def command():
         try:
             os.kill(os.getpid(), number)
@@ -59,6 +65,15 @@ def test_an_interruption_is_one_whatever_a_library_makes_of_it(capsys, number, s
     assert run_command(command) == status
     assert capsys.readouterr() == ("", GOES_ON)
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+    for one, old in zip((signal.SIGINT, signal.SIGTERM), as_they_were, strict=True):
+        signal.signal(one, old)
+
+
+def test_a_program_that_calls_a_command_keeps_its_signals():
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    within = []
+    run_command(lambda: within.extend(map(signal.getsignal, (signal.SIGINT, signal.SIGTERM))))
+    assert within == before
 
 
 def test_a_command_can_run_in_any_thread():
@@ -152,6 +167,17 @@ def test_an_interruption_in_the_first_seconds_is_one_line(start, tmp_path, numbe
     output, errors = process.communicate(timeout=WAIT_S)
     assert (process.returncode, output) == (status, "")
     assert errors in ("stopped\n", GOES_ON)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
+@pytest.mark.parametrize("arguments", [COMMANDS[0], COMMANDS[2]])
+def test_an_interruption_of_what_runs_says_how_to_go_on(start, tmp_path, arguments, number, status):
+    process = start(arguments, tmp_path)
+    wait_until((tmp_path / "logs").exists)  # workers are about to start
+    os.killpg(process.pid, number)
+    assert process.communicate(timeout=WAIT_S) == ("", GOES_ON)
+    assert process.returncode == status
 
 
 def test_every_script_can_be_interrupted_from_its_first_import_on():
