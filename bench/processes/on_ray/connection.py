@@ -134,6 +134,11 @@ def _found_here() -> str | None:
     file = Path(temporary) / "ray" / "ray_current_cluster"  # written by `ray start`
     if not file.exists():
         return None
+    if file.stat().st_uid not in (0, os.getuid()):  # it would be shown Ray's token
+        raise UserError(
+            f"{file}: names a Ray cluster of another user; give its address, --ray HOST:PORT, or "
+            "set RAY_TMPDIR to have one of your own"
+        )
     address = file.read_text().strip()
     try:
         _reach(address)

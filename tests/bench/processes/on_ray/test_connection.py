@@ -41,7 +41,7 @@ def script(*arguments, **environment):
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(connection, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"^Ray is not installed: install the extra \[ray\]$"):
-        connection.connect("auto")
+        connection._found_here()
 
 
 @pytest.mark.parametrize("address", ["nonsense", "ray://head:10001", "head:", ":6379"])
@@ -99,6 +99,19 @@ def test_auto_overlooks_a_cluster_that_is_no_more(tmp_path, monkeypatch, closed_
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{closed_port}")
     assert connection._found_here() is None
+
+
+def test_auto_trusts_no_file_of_another_user(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    file = tmp_path / "ray" / "ray_current_cluster"
+    file.parent.mkdir()
+    file.write_text("127.0.0.1:6379")
+    if os.getuid() == 0:
+        os.chown(file, 12345, -1)
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with pytest.raises(UserError, match=f"^{file}: names a Ray cluster of another user; give"):
+        connection._found_here()
 
 
 @pytest.mark.slow
