@@ -24,6 +24,7 @@ from typing import IO, Any, Literal, NoReturn
 
 from bench.errors import UserError
 from bench.processes.devices import Gpus, environment
+from bench.processes.shared_memory import RunDirectory
 from bench.processes.worker import LIVENESS_S, WorkerDiedError, WorkerError
 
 KILL_S = 5.0  # for the system to end a process that was sent SIGKILL
@@ -74,8 +75,8 @@ class LocalWorker:
         self._calls: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._connection, theirs = Pipe()
         # Of its own, since what libraries put there stays when a process is killed.
-        self._temporary = Path(tempfile.mkdtemp(prefix="async-rlhf-"))
-        leaves = [self._temporary, *([] if run_directory is None else [run_directory])]
+        self._temporary = RunDirectory(Path(tempfile.gettempdir()))
+        leaves = [self._temporary.path, *([] if run_directory is None else [run_directory])]
         # No name on disk: it is only read if the worker dies.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
@@ -89,7 +90,9 @@ class LocalWorker:
                 **_thread_settings(threads),
                 **environment(gpus),
                 **UNBUFFERED,
-                "TMPDIR": str(self._temporary),
+                # Where the parent would look for a Ray cluster, not in the worker's own directory.
+                "RAY_TMPDIR": os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(),
+                "TMPDIR": str(self._temporary.path),
             },
             start_new_session=True,  # Ctrl-C is the parent's; one signal reaches its children too
         )
@@ -170,7 +173,7 @@ class LocalWorker:
             future.set_exception(WorkerDiedError(death, output))
         self._calls.put(None)
         self._log.close()
-        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._temporary.close()
 
     def _kill(self) -> None:
         """Kill the process and the children it started, and wait for it."""

@@ -1,4 +1,4 @@
-"""Directories in shared memory that do not outlive their run. Imports no torch."""
+"""Directories, in shared memory if wanted, that do not outlive their run. Imports no torch."""
 
 from __future__ import annotations
 

@@ -50,7 +50,8 @@ def files_left(results: Path, temporary: Path, run_directories: set[Path]) -> li
         temporary: its directory of temporary files.
         run_directories: those in shared memory that its processes had.
     """
-    RunDirectory().close()  # as the next run does: it removes those that nobody is left to remove
+    for root in (None, temporary):
+        RunDirectory(root).close()  # as the next run does: it removes what nobody is left to remove
     hidden = [path for path in results.rglob(".*") if path.name not in HIDDEN]
     return [
         *hidden,

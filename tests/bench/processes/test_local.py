@@ -74,6 +74,17 @@ def test_a_killed_worker_fails_its_calls_and_takes_its_children_along(how):
     worker.close()
 
 
+def test_what_nobody_is_left_to_remove_is_removed_by_the_next_worker(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    abandoned = tmp_path / "async-rlhf-bench-dead"
+    abandoned.mkdir()
+    worker = start()
+    worker.ready.result(WAIT_S)
+    assert not abandoned.exists()
+    worker.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("killed", [False, True])
 def test_nothing_temporary_outlives_a_worker(killed):
     worker = start()
