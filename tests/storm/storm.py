@@ -22,7 +22,8 @@ from .tally import Tally
 ENDS_S = 10.0  # for the main process after a signal, and for all others after it
 SLOWER = 5.0  # than undisturbed may a command be that was not told to end
 STARTS_S = 60.0  # and this much on top
-ENDINGS = {INT: (130,), TERM: (143, -TERM), KILL: (-KILL,)}  # a command may end before, too
+# A command may end before, too; by the signal itself while Python starts or ends.
+ENDINGS = {INT: (130, -INT), TERM: (143, -TERM), KILL: (-KILL,)}
 NEVER_SAID = ("Traceback", "resource_tracker")
 
 
