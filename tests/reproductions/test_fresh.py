@@ -70,7 +70,7 @@ def _sound(monkeypatch):
     def stop(*_, **__):
         raise UserError("stopped before anything is trained")
 
-    monkeypatch.setattr(script, "check", lambda configs, workers: None)
+    monkeypatch.setattr(script, "check", lambda *_: None)
     monkeypatch.setattr(script, "starting_models", stop)
 
 
