@@ -24,7 +24,7 @@ from plots.drawing import style
 
 Y_LABELS = {
     "win_rate": "gold win rate",
-    "win_rate_area": "mean gold win rate over training",
+    "win_rate_area": "mean win rate over training",
     "kl_nats": "KL from SFT (nats)",
     "perplexity": "perplexity under SFT",
     "perplexity_diluted": "perplexity, as the paper",
@@ -202,7 +202,7 @@ def tolerance_bars(ax: Axes, record: Record, y: str = "win_rate") -> None:
     ax.set_ylim(len(order) - 0.4, -0.6)
     ax.set_xlim(right=max(1.25, ax.get_xlim()[1] * 1.15))
     ax.grid(visible=False)
-    of = " of the mean" if y == "win_rate_area" else ""
+    of = " (mean)" if y == "win_rate_area" else ""
     ax.set_xlabel(f"OPT{of}, N = 1 to {max(record.final['n'])}")
 
 

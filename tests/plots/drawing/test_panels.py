@@ -173,7 +173,7 @@ def test_tolerance_bars_of_the_mean_over_training():
     ax = axes()
     panels.tolerance_bars(ax, whole, "win_rate_area")
     assert [patch.get_width() for patch in ax.patches] == pytest.approx([0.75])
-    assert ax.get_xlabel() == "OPT of the mean, N = 1 to 2"
+    assert ax.get_xlabel() == "OPT (mean), N = 1 to 2"
 
 
 def test_win_rates_are_drawn_with_their_ceiling_where_it_is_known():
