@@ -110,15 +110,16 @@ def test_verdict_of_no_seeds_is_inconclusive():
 
 
 @pytest.mark.parametrize(
-    ("claim", "worst", "seed"),
+    ("claim", "sign", "worst", "seed"),
     [
-        (DIRECTION, -0.02, 7),  # the smallest
-        (AT_LEAST, -0.02, 7),
-        (EQUIVALENCE, 0.03, 2),  # the farthest from 0
+        (DIRECTION, 1, -0.02, 7),  # the smallest
+        (AT_LEAST, 1, -0.02, 7),
+        (EQUIVALENCE, 1, 0.03, 2),  # the farthest from 0
+        (EQUIVALENCE, -1, -0.03, 2),
     ],
 )
-def test_verdict_names_the_seed_that_is_least_as_claimed(claim, worst, seed):
-    effects = [0.01, 0.03, -0.02, 0.0, 0.01]
+def test_verdict_names_the_seed_that_is_least_as_claimed(claim, sign, worst, seed):
+    effects = sign * np.array([0.01, 0.03, -0.02, 0.0, 0.01])
     v = claims.verdict(effects, claim, "tiny", seeds=[1, 2, 7, 8, 9])
     assert (v.worst, v.worst_seed) == (worst, seed)
 
