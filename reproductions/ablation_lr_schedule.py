@@ -22,8 +22,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.config import LrSchedule
-from plots.analysis import claims
-from plots.analysis.estimands import ESTIMANDS
+from plots.analysis import registry
 from plots.analysis.frames import Record
 from plots.analysis.stats import t_interval
 from plots.drawing import panels, style
@@ -32,7 +31,7 @@ from reproductions.reproduction import CLAIMS, Reproduction
 from reproductions.run import reproduce
 
 SCHEDULES: tuple[LrSchedule, ...] = ("per_update", "per_round")
-EXPLAINED = ("C1", "C3", "C5a")
+EXPLAINED = ("C1-64", "C1-64-area", "C3-64", "C5a-64", "C5a-64-area")
 
 
 def arm(record: Record, lr_schedule: str) -> Record:
@@ -64,16 +63,15 @@ def tabulate(record: Record, options: Options) -> pd.DataFrame:
     del options
     rows = []
     in_both = set.intersection(*(set(arm(record, name).final["n"]) for name in SCHEDULES))
-    for claim in claims.load(CLAIMS):
-        n = [value for value in claim.n if value in in_both]
+    for claim in registry.load(CLAIMS):
+        n = tuple(value for value in claim.n if value in in_both)
         there = set(claim.algorithms) <= set(record.final["algorithm"])
         if claim.id not in EXPLAINED or not there or len(n) < 3:
             continue
         complete = _seeds_with_all(record, claim.algorithms, n)
         both = replace(record, final=complete)
         per_update, per_round = (
-            ESTIMANDS[claim.estimand](arm(both, name), claim.algorithms, n).values
-            for name in SCHEDULES
+            replace(claim, n=n).effects(arm(both, name)).values for name in SCHEDULES
         )
         paired = len(per_update) == len(per_round)
         difference = t_interval(per_round - per_update if paired else [])
@@ -92,7 +90,9 @@ def tabulate(record: Record, options: Options) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _seeds_with_all(record: Record, algorithms: tuple[str, ...], n: list[int]) -> pd.DataFrame:
+def _seeds_with_all(
+    record: Record, algorithms: tuple[str, ...], n: tuple[int, ...]
+) -> pd.DataFrame:
     """Return the final rows of the seeds that have every N of every algorithm in both arms."""
     final = record.final
     needed = {

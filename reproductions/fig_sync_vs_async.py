@@ -20,7 +20,7 @@ import bench  # noqa: F401 (first: from here on Ctrl-C is one line)
 import pandas as pd
 from matplotlib.figure import Figure
 
-from plots.analysis import claims, overlap
+from plots.analysis import overlap, registry
 from plots.analysis.frames import Record
 from plots.analysis.stats import t_interval
 from plots.drawing import style, timelines
@@ -35,7 +35,7 @@ def draw(record: Record) -> Figure:
     """Draw the three panels, for the largest model."""
     size = overlap.sizes(record)[-1]
     one = record.where(model=size)
-    equal = next(claim for claim in claims.load(CLAIMS) if claim.id == "C9")
+    equal = next(claim for claim in registry.load(CLAIMS) if claim.id == "C9")
     figure, (left, middle, right) = style.subplots(3, ratios=(1.1, 0.9, 1.2))
     timelines.win_rate_over_time(left, one)
     timelines.final_by_arm(middle, one, equal.margin)

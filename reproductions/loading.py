@@ -15,6 +15,7 @@ from bench.experiments.arms import timed_arm
 from bench.experiments.presets import Preset
 from bench.records import foreign, store
 from plots.analysis.frames import TIMES, Record
+from reproductions.ceiling import ceiling
 from reproductions.options import Options
 from reproductions.reproduction import Reproduction
 
@@ -71,7 +72,7 @@ def load(
     if unseen := sorted(set(frame["run_id"]) - set(record.final["run_id"])):
         line = f"Left out: {len(unseen)} runs without an evaluation, first {unseen[0]}"
         remarks = (*remarks, line)
-    return replace(record, remarks=(*left_out, *remarks))
+    return replace(record, remarks=(*left_out, *remarks, *record.remarks))
 
 
 def newest_weights(runs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -167,10 +168,12 @@ def _record(results_dir: Path, runs: pd.DataFrame, preset: Preset) -> Record:
     }
     runs = runs.drop(columns="config_json").assign(tuned=[tuned[text] for text in texts])
     timed = runs.loc[runs["timed"].notna(), "run_id"]
+    bound, remarks = ceiling(cells.values())
     columns = [*MEASURED, *(TIMES if len(timed) else ())]
-    return Record.of(
+    record = Record.of(
         runs,
         store.read(results_dir, "evals", runs["run_id"]),
         store.read(results_dir, "steps", runs["run_id"], columns),
         store.read(results_dir, "spans", timed) if len(timed) else None,
     )
+    return replace(record, ceiling=bound, remarks=remarks)

@@ -22,15 +22,16 @@ from bench.errors import RunsFailedError
 from bench.experiments.presets import preset
 from bench.paths import FIGURES, record_dir
 from bench.records import store
-from plots.analysis import claims, stats
+from plots.analysis import claims, registry, stats, targets
 from plots.analysis.frames import Record
 from reproductions.all import discover
 from reproductions.loading import load
 from reproductions.options import Options
-from reproductions.report import interval_text
+from reproductions.report import verdict_cells
 from reproductions.reproduction import CLAIMS
 
 PAGE = "REPORT.md"
+STATISTICS = "../../../docs/measurements.md#statistics"
 PRESET = "tiny"
 TABLES = {  # the text above a figure's table
     "fig_sync_vs_async": (
@@ -70,7 +71,8 @@ def generate() -> str:
         f"Preset `{PRESET}`: {len(runs)} runs on {first['host_cpu']} ({first['cores']} cores, one "
         f"thread a run unless timed), torch {first['torch']}, code at "
         f"{', '.join(f'`{revision}`' for revision in revisions)}. Intervals are over seeds. "
-        "Verdicts speak of the mechanism at this scale, not of Pythia.",
+        "Verdicts speak of the mechanism at this scale, not of Pythia. Outcome, ceiling, minimum "
+        f"detectable effect (MDE) and worst seed are explained in [measurements.md]({STATISTICS}).",
     ]
     for one in discover():
         if one.read is None:
@@ -82,10 +84,16 @@ def generate() -> str:
         parts.append(f"## `{one.name}`")
         if (place / FIGURES / f"{one.name}.png").exists():
             parts.append(f"![{one.caption.partition(chr(10))[0]}]({FIGURES}/{one.name}.png)")
-        if judged := claims.judge(claims.load(CLAIMS), one.name, record, PRESET):
+        if judged := claims.judge(registry.load(CLAIMS), one.name, record, PRESET):
             parts.append(_verdicts(judged))
         if one.name == "fig_offpolicy_robustness" and one.tabulate is not None:
+            parts.append(_ceiling(record))
             parts.append(_win_rates(record, one.tabulate(record, options)))
+            parts += [
+                "Updates to half of the gain from SFT to the ceiling, median over seeds; "
+                f"`> {record.curves['step'].max()}`: not there when training ended.",
+                _markdown(_times(record)),
+            ]
         elif one.name in TABLES and one.tabulate is not None:
             parts += [*TABLES[one.name], _markdown(one.tabulate(record, options))]
     parts += ["## Hyper-parameters, as searched at N = 1", _tuned()]
@@ -93,36 +101,53 @@ def generate() -> str:
 
 
 def _verdicts(judged: Sequence[claims.Verdict]) -> str:
-    rows = [
-        {
-            "claim": f"**{v.claim.id}** {v.claim.sentence}",
-            "verdict": f"**{v.text}**" + (f" ({v.reason})" if v.reason else ""),
-            "estimate": interval_text(v.interval.estimate, v.interval.lo, v.interval.hi),
-            "unit": v.claim.unit,
-            "p (Holm)": f"{v.p_holm:.2g}",
-            "published": "-" if v.claim.published is None else f"{v.claim.published:+.4f}",
-            "seeds": v.interval.n,
-        }
-        for v in judged
-    ]
+    rows = []
+    for v in judged:
+        cells = verdict_cells(v)
+        reason = cells.pop("reason")
+        cells["claim"] = f"**{v.claim.id}** {v.claim.sentence}"
+        cells["verdict"] = f"**{v.text}**" + f" ({reason})" * bool(reason)
+        rows.append(cells)
     return _markdown(pd.DataFrame(rows))
 
 
 def _win_rates(record: Record, tolerances: pd.DataFrame) -> str:
     """Return final win rates by algorithm and N, and the off-policy tolerance."""
     rows = []
-    by_algorithm = tolerances.set_index("algorithm")
     for name, runs in record.final.groupby("algorithm", sort=False):
         n_values = sorted(runs["n"].unique())
         row: dict[str, object] = {"algorithm": f"`{name}`"}
         for n in n_values:
             cell = stats.t_interval(runs[runs["n"] == n]["win_rate"].to_numpy())
             row[f"N = {n}"] = f"{cell.estimate:.3f} ± {cell.hi - cell.estimate:.3f}"
-        found = by_algorithm.loc[str(name)]
-        interval = f"{found['opt']:.2f} [{found['lo']:.2f}, {found['hi']:.2f}]"
-        row["OPT"] = found["note"] or interval
+        for outcome, label in (("final", "OPT"), ("area", "OPT of the area")):
+            chosen = (tolerances["outcome"] == outcome) & (tolerances["algorithm"] == name)
+            found = tolerances[chosen].iloc[0]
+            interval = f"{found['opt']:.2f} [{found['lo']:.2f}, {found['hi']:.2f}]"
+            row[label] = found["note"] or interval
         rows.append(row)
     return _markdown(pd.DataFrame(rows))
+
+
+def _ceiling(record: Record) -> str:
+    if record.ceiling is None:
+        return "The ceiling of the win rate, what a perfect policy would have, is unknown."
+    return (
+        f"The ceiling of the win rate, what a perfect policy would have, is {record.ceiling:.5f}."
+    )
+
+
+def _times(record: Record) -> pd.DataFrame:
+    """Return the median time to target by algorithm and N."""
+    found = targets.updates_to_target(record)
+    rows = []
+    for name, runs in found.groupby("algorithm", sort=False):
+        by_n = runs.groupby("n")
+        times = {
+            f"N = {n}": targets.median_text(cell["updates"], cell["last"].max()) for n, cell in by_n
+        }
+        rows.append({"algorithm": f"`{name}`", **times})
+    return pd.DataFrame(rows)
 
 
 def _tuned() -> str:

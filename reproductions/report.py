@@ -21,23 +21,37 @@ TIMES = ["wall_s", "evaluate_s"]
 
 
 def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
-    """Print one row per claim: verdict, estimate and interval.
+    """Print one row per claim: verdict, estimate and interval, and what could have been seen.
 
-    ``p (Holm)`` is that of "not as claimed", adjusted for the figure's claims.
+    ``MDE`` is the minimum detectable effect, ``worst seed`` the effect that is least as claimed.
+    ``p (Holm)`` is that of "not as claimed", adjusted for the claims of its family.
     """
-    rows = [
-        {
-            "claim": f"{v.claim.id} {v.claim.sentence}",
-            "verdict": v.text,
-            "estimate": interval_text(v.interval.estimate, v.interval.lo, v.interval.hi),
-            "unit": v.claim.unit,
-            "p (Holm)": f"{v.p_holm:.2g}",
-            "seeds": str(v.interval.n),
-            "reason": v.reason,
-        }
-        for v in verdicts
-    ]
+    rows = []
+    for v in verdicts:
+        cells = verdict_cells(v)
+        unit, reason = cells.pop("unit"), cells.pop("reason")
+        del cells["published"]
+        cells["estimate"] += f"\n{unit}"
+        cells["verdict"] += f"\n{reason}" * bool(reason)
+        rows.append(cells)
     print_frame(console, pd.DataFrame(rows), "Verdicts on the paper's claims")
+
+
+def verdict_cells(v: Verdict) -> dict[str, str]:
+    """Return what is shown of a verdict, as text."""
+    published = v.claim.published
+    return {
+        "claim": f"{v.claim.id} {v.claim.sentence}",
+        "verdict": v.text,
+        "reason": v.reason,
+        "estimate": interval_text(v.interval.estimate, v.interval.lo, v.interval.hi),
+        "unit": v.claim.unit,
+        "MDE": "none" if math.isnan(v.mde) else f"{v.mde:.4f}",
+        "worst seed": "none" if v.worst_seed is None else f"{v.worst:+.4f} (seed {v.worst_seed})",
+        "p (Holm)": "none" if v.p_holm is None else f"{v.p_holm:.2g}",
+        "published": "-" if published is None else f"{published:+.4f}",
+        "seeds": str(v.interval.n),
+    }
 
 
 def compare(mine: Record, recorded: Record, configs: Sequence[RunConfig]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from bench.experiments.tables import print_frame
 from bench.paths import FIGURES
 from bench.records import store
 from bench.records.marker import mark
-from plots.analysis import claims
+from plots.analysis import claims, registry
 from plots.analysis.frames import Record
 from plots.drawing import style
 from reproductions.loading import beside, find_record, load, load_beside
@@ -42,9 +42,11 @@ def show(one: Reproduction, runs: Sequence[RunConfig], options: Options, console
     if options.beside is not None and runs and one.draw is not None:
         drawn = beside(record, load_beside(options.beside, runs, options.preset))
     console.rule(one.name)
-    paths = _files(one, drawn, options, console)
+    judged: list[claims.Verdict] = []
     if options.preset.verdicts:
-        judged = claims.judge(claims.load(CLAIMS), one.name, record, options.preset.name)
+        judged = claims.judge(registry.load(CLAIMS), one.name, record, options.preset.name)
+    paths = _files(one, drawn, judged, options, console)
+    if options.preset.verdicts:
         if judged:
             print_verdicts(console, judged)
         _say_what_is_untuned(record, options, console)
@@ -65,14 +67,24 @@ def show(one: Reproduction, runs: Sequence[RunConfig], options: Options, console
         say(console, f"{KINDS.get(path.suffix, 'Figure')}: {path}")
 
 
-def _files(one: Reproduction, record: Record, options: Options, console: Console) -> list[Path]:
+def _files(
+    one: Reproduction,
+    record: Record,
+    judged: Sequence[claims.Verdict],
+    options: Options,
+    console: Console,
+) -> list[Path]:
     """Write the figure, the table and other files; print the table."""
     figures = options.results_dir / FIGURES
     store.check_writable(figures)
     mark(options.results_dir)
     paths: list[Path] = []
     if one.draw is not None:
-        paths += style.save(one.draw(record), figures / one.name)
+        figure = one.draw(record)
+        if saturated := [v.claim.id for v in judged if v.status == "invalid: saturated"]:
+            bound = "all arms are at the ceiling, or all at 0"
+            style.remark(figure, f"Invalid, saturated ({bound}): {', '.join(saturated)}")
+        paths += style.save(figure, figures / one.name)
     if one.tabulate is not None:
         table = one.tabulate(record, options)
         if table.empty:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+import numpy as np
+
 from bench.errors import UserError
 from bench.types import Prompt
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
@@ -46,6 +47,11 @@ class Task(ABC):
         self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]
     ) -> NDArray[np.float64]:
         """Return the gold judge's reward of each completion; one without EOS is unfinished."""
+
+    def best_rewards(self, prompts: Sequence[Prompt]) -> NDArray[np.float64] | None:
+        """Return the gold reward of the best possible completion of each prompt; None: unknown."""
+        del prompts
+        return None
 
     def sft_pairs(self) -> Iterator[tuple[Prompt, Completion]]:
         """Yield prompts and references for SFT; none of them is in a split.
@@ -92,6 +98,26 @@ class TaskConfig:
         task: Task = pkgutil.resolve_name(self.implementation)(self)
         return task
 
+    def win_rate_ceiling(self, split: Split, prompts: int) -> float | None:
+        """Return the gold win rate of a policy that gives each prompt its best completion.
+
+        Below 1 where references are perfect too, since nothing beats them. No limit on the
+        completion's length is taken into account. None: the best completions are unknown.
+
+        Args:
+            split: of the evaluation.
+            prompts: how many of its first ones the evaluation uses.
+
+        Raises:
+            UserError: data or models are missing.
+        """
+        task = self.build()
+        chosen = task.prompts(split)[:prompts]
+        best = task.best_rewards(chosen)
+        if best is None:
+            return None
+        return float(outcomes(best, task.gold_rewards(chosen, task.references(chosen))).mean())
+
     def released(self, model: str) -> tuple[str, str] | None:
         """Return where the SFT and the reward model of a policy size are, or None to train them.
 
@@ -106,3 +132,8 @@ class TaskConfig:
         """
         del model
         return None
+
+
+def outcomes(gold: NDArray[np.float64], reference_gold: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return each prompt's outcome against its reference: 1 won, 0.5 equal, 0 lost."""
+    return np.where(gold == reference_gold, 0.5, (gold > reference_gold).astype(np.float64))

@@ -67,6 +67,10 @@ class TldrConfig(TaskConfig):
             if getattr(self, name) < 1:
                 raise UserError(f"tldr parameter {name} = {getattr(self, name)}: must be >= 1")
 
+    def win_rate_ceiling(self, split: Split, prompts: int) -> None:
+        """Return None: what the judge, a model, would score best is unknown."""
+        del split, prompts
+
     def released(self, model: str) -> tuple[str, str]:
         """Return where the SFT and the reward model of a policy size are.
 

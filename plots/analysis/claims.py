@@ -1,26 +1,25 @@
-"""Claims, registered in ``reproductions/claims.toml`` before the runs, and their verdicts.
+"""Verdicts on registered claims.
 
-The verdict is a pure function of per-seed effects and a claim. Across the claims of one figure
-Holm's correction is applied to "reproduced": the family is all claims registered for the figure.
+The verdict is a pure function of per-seed effects and a claim. Holm's correction is applied to
+"reproduced"; the family is the claims of one figure with one outcome.
 """
 
 from __future__ import annotations
 
-import tomllib
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from bench.errors import UserError
-from plots.analysis import estimands, stats
+from plots.analysis import checks, stats
 from plots.analysis.frames import Record
+from plots.analysis.registry import PRESETS, Claim
 from plots.analysis.stats import Interval
 
-Kind = Literal["direction", "at_least", "equivalence", "magnitude"]
 Status = Literal[
     "reproduced",
     "reproduced but smaller",
@@ -28,122 +27,70 @@ Status = Literal[
     "inconclusive",
     "not tested at this scale",
     "invalid",
+    "invalid: saturated",
 ]
-PRESETS = ("smoke", "tiny", "small", "paper")
 ALPHA = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
-    """One row of ``claims.toml``.
-
-    ``kind`` says when the claim is reproduced: ``direction`` if the 95% interval lies above 0,
-    ``at_least`` if it lies above minus the margin (not worse), ``equivalence`` if the 90% interval
-    lies within plus or minus the margin (TOST), ``magnitude`` if the 95% interval of a ratio lies
-    within 0.8 to 1.25 times the published one. For ``direction`` the margin is the smallest effect
-    of interest: an interval wholly below it refutes the claim.
-    """
-
-    id: str
-    figure: str
-    sentence: str
-    source: str
-    estimand: str
-    definition: str  # the estimand in words
-    unit: str
-    algorithms: tuple[str, ...]
-    n: tuple[int, ...]
-    kind: Kind
-    margin: float
-    margin_reason: str
-    published: float | None = None
-    lr_schedule: str = "per_update"
-    minimum_preset: str = "tiny"
-    minimum_seeds: int = 5
-
-    def __post_init__(self) -> None:
-        """Refuse a claim that cannot be judged.
-
-        Raises:
-            UserError: an unknown estimand, kind or preset, or a negative margin.
-        """
-        allowed = {
-            "estimand": tuple(estimands.ESTIMANDS),
-            "kind": Kind.__args__,  # type: ignore[attr-defined]
-            "minimum_preset": PRESETS,
-        }
-        for name, values in allowed.items():
-            if getattr(self, name) not in values:
-                raise UserError(
-                    f"claim {self.id}: {name} = {getattr(self, name)!r}: "
-                    f"allowed are {', '.join(values)}"
-                )
-        if self.margin < 0 or (self.margin == 0 and self.kind in ("equivalence", "at_least")):
-            raise UserError(f"claim {self.id}: margin = {self.margin}: must be above 0")
-        if self.kind == "magnitude" and self.published is None:
-            raise UserError(f"claim {self.id}: a magnitude needs the published ratio")
-
-
-@dataclass(frozen=True)
 class Verdict:
-    """The verdict on a claim. The interval is unadjusted; ``p_holm`` is for the figure."""
+    """The verdict on a claim. The interval is unadjusted; ``p_holm`` is for the family.
+
+    Attributes:
+        claim: what was claimed.
+        status: the verdict.
+        preset: where the runs come from.
+        interval: of the effect; for a magnitude, of the ratio.
+        p: of "not as claimed"; None where a gate closed, or where the seeds do not differ.
+        p_holm: the same, adjusted.
+        mde: minimum detectable effect, see ``stats.minimum_detectable_effect``; for a magnitude,
+            the factor; NaN where the seeds do not differ.
+        worst: the effect that is least as claimed; NaN without seeds.
+        worst_seed: its seed.
+        reason: why, or a note.
+    """
 
     claim: Claim
     status: Status
     preset: str
     interval: Interval
-    p: float  # of "not as claimed"; 1 where a gate closed
-    p_holm: float
+    p: float | None
+    p_holm: float | None
+    mde: float
+    worst: float
+    worst_seed: int | None
     reason: str
 
     @property
     def text(self) -> str:
         """The status with the scale it speaks of."""
-        no_scale = ("not tested at this scale", "invalid")
-        return self.status if self.status in no_scale else f"{self.status} at {self.preset} scale"
-
-
-def load(path: Path) -> list[Claim]:
-    """Read the claims.
-
-    Raises:
-        UserError: the file is missing, is not TOML, or a row has a wrong or missing field.
-    """
-    try:
-        rows = tomllib.loads(path.read_text(encoding="utf-8"))["claim"]
-    except (OSError, tomllib.TOMLDecodeError, KeyError) as error:
-        raise UserError(f"{path}: cannot be read as claims: {error}") from error
-    known = {field.name for field in fields(Claim)}
-    claims = []
-    for row in rows:
-        unknown = sorted(set(row) - known)
-        if unknown:
-            raise UserError(
-                f"{path}: claim {row.get('id')}: unknown {', '.join(unknown)}; "
-                f"allowed are {', '.join(sorted(known))}"
-            )
-        lists = {name: tuple(row[name]) for name in ("algorithms", "n") if name in row}
-        try:
-            claims.append(Claim(**{**row, **lists}))
-        except TypeError as error:
-            raise UserError(f"{path}: claim {row.get('id')}: {error}") from error
-    return claims
+        no_scale = self.status == "not tested at this scale" or self.status.startswith("invalid")
+        return self.status if no_scale else f"{self.status} at {self.preset} scale"
 
 
 def verdict(
-    effects: ArrayLike, claim: Claim, preset: str, failures: Sequence[str] = (), note: str = ""
+    effects: ArrayLike,
+    claim: Claim,
+    preset: str,
+    failures: Sequence[str] = (),
+    saturated: str = "",
+    note: str = "",
+    seeds: Sequence[int] | None = None,
 ) -> Verdict:
     """Judge one claim by itself.
 
     Gates, the first that applies wins: preset below the claim's minimum, too few seeds, failed
-    checks. The estimate and its interval are given even where a gate closes.
+    checks, arms at a bound of the win rate. Estimate, interval, minimum detectable effect and worst
+    seed are given even where a gate closes.
 
     Args:
         effects: [S] one effect per seed, in the claim's sign.
         claim: what was claimed.
         preset: where the runs come from.
         failures: why the runs cannot judge the claim.
+        saturated: how the arms are at a bound, if they are; see ``checks.saturation``.
         note: shown beside the verdict.
+        seeds: [S] their numbers; None: 0, 1, ...
 
     Raises:
         UserError: an unknown preset.
@@ -153,17 +100,32 @@ def verdict(
     x = np.asarray(effects, dtype=np.float64)
     interval = _interval(x, claim)
     status: Status
-    p = 1.0
+    p = None
     if PRESETS.index(preset) < PRESETS.index(claim.minimum_preset):
         status, reason = "not tested at this scale", f"needs preset {claim.minimum_preset}"
     elif len(x) < claim.minimum_seeds:
         status, reason = "inconclusive", f"{len(x)} of {claim.minimum_seeds} seeds complete"
     elif failures:
         status, reason = "invalid", "; ".join(failures)
+    elif saturated:
+        status, reason = "invalid: saturated", saturated
     else:
-        p = _p_value(x, claim)
+        p = _p_value(x, claim) if stats.differ(x) else None
         status, reason = _compare(interval, claim), note
-    return Verdict(claim, status, preset, interval, p, p, reason)
+    at = int(_unlike(x, claim).argmax()) if len(x) else None
+    numbers = range(len(x)) if seeds is None else seeds
+    return Verdict(
+        claim=claim,
+        status=status,
+        preset=preset,
+        interval=interval,
+        p=p,
+        p_holm=p,
+        mde=_detectable(x, claim),
+        worst=math.nan if at is None else float(x[at]),
+        worst_seed=None if at is None else int(numbers[at]),
+        reason=reason,
+    )
 
 
 def _interval(x: stats.FloatArray, claim: Claim) -> Interval:
@@ -172,6 +134,24 @@ def _interval(x: stats.FloatArray, claim: Claim) -> Interval:
         estimate, lo, hi = np.exp([logs.estimate, logs.lo, logs.hi]).tolist()
         return Interval(estimate, lo, hi, logs.n, logs.level)
     return stats.t_interval(x, 0.90 if claim.kind == "equivalence" else 0.95)
+
+
+def _detectable(x: stats.FloatArray, claim: Claim) -> float:
+    if claim.kind == "magnitude":
+        return math.exp(stats.minimum_detectable_effect(np.log(x)))
+    return stats.minimum_detectable_effect(x)
+
+
+def _unlike(x: stats.FloatArray, claim: Claim) -> stats.FloatArray:
+    """Return how far each effect is from what the claim says, the largest for the worst."""
+    match claim.kind:
+        case "direction" | "at_least":
+            return -x
+        case "equivalence":
+            return np.abs(x)
+        case "magnitude":
+            assert claim.published is not None
+            return np.abs(np.log(x / claim.published))
 
 
 def _p_value(x: stats.FloatArray, claim: Claim) -> float:
@@ -208,23 +188,29 @@ def _compare(interval: Interval, claim: Claim) -> Status:
 
 
 def adjust(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Apply Holm's correction to the verdicts of one figure.
+    """Apply Holm's correction to the verdicts of one family.
 
-    A claim stays reproduced only if its adjusted p is below 0.05. A claim behind a closed gate
-    counts in the family with p = 1. "Not reproduced" is by the unadjusted interval.
+    A claim stays reproduced only if its adjusted p is below 0.05. A claim without a p-value, as
+    behind a closed gate, counts in the family with p = 1. "Not reproduced" is by the unadjusted
+    interval.
     """
+    raised = stats.holm([1.0 if v.p is None else v.p for v in verdicts])
     adjusted = []
-    for one, p_holm in zip(verdicts, stats.holm([v.p for v in verdicts]), strict=True):
+    for one, p_holm in zip(verdicts, raised, strict=True):
+        if one.p is None:
+            adjusted.append(one)
+            continue
         one = replace(one, p_holm=p_holm)
         if one.status.startswith("reproduced") and p_holm >= ALPHA:
-            reason = f"not beyond chance among the figure's {len(verdicts)} claims (Holm)"
+            family = f"the figure's {len(verdicts)} claims on {one.claim.outcome}"
+            reason = f"not beyond chance among {family} (Holm)"
             one = replace(one, status="inconclusive", reason=reason)
         adjusted.append(one)
     return adjusted
 
 
 def judge(claims: Sequence[Claim], figure: str, record: Record, preset: str) -> list[Verdict]:
-    """Judge all claims registered for a figure on a record.
+    """Judge all claims registered for a figure on a record, in their order.
 
     A verdict on an untuned algorithm has a note that says so.
 
@@ -232,16 +218,27 @@ def judge(claims: Sequence[Claim], figure: str, record: Record, preset: str) -> 
         UserError: an unknown preset.
         ValueError: the record has two runs for one algorithm, N and seed.
     """
-    verdicts = []
-    for claim in claims:
-        if claim.figure != figure:
-            continue
-        arm = record.where(lr_schedule=claim.lr_schedule)
-        found = estimands.ESTIMANDS[claim.estimand](arm, claim.algorithms, claim.n)
-        failures = estimands.failed_checks(arm, claim.algorithms, claim.n)
-        failures += [found.failure] if found.failure else []
-        untuned = [name for name in claim.algorithms if name in arm.untuned()]
-        notes = [found.note, f"untuned: {', '.join(untuned)}" if untuned else ""]
-        note = "; ".join(filter(None, notes))
-        verdicts.append(verdict(found.values, claim, preset, failures, note))
-    return adjust(verdicts)
+    single = [_judge(claim, record, preset) for claim in claims if claim.figure == figure]
+    verdicts: dict[str, Verdict] = {}
+    for outcome in {v.claim.outcome for v in single}:
+        family = [v for v in single if v.claim.outcome == outcome]
+        verdicts |= {v.claim.id: v for v in adjust(family)}
+    return [verdicts[v.claim.id] for v in single]
+
+
+def _judge(claim: Claim, record: Record, preset: str) -> Verdict:
+    arm = record.where(lr_schedule=claim.lr_schedule)
+    found = claim.effects(arm)
+    failures = checks.failed_checks(arm, claim.algorithms, claim.n)
+    failures += [found.failure] if found.failure else []
+    untuned = [name for name in claim.algorithms if name in arm.untuned()]
+    notes = [found.note, f"untuned: {', '.join(untuned)}" if untuned else ""]
+    return verdict(
+        found.values,
+        claim,
+        preset,
+        failures,
+        checks.saturation(found, claim.margin, record.ceiling),
+        "; ".join(filter(None, notes)),
+        found.seeds,
+    )

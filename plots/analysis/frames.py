@@ -20,20 +20,34 @@ TIMES = ["wait_s", "score_s", "learn_s", "publish_s", "generate_s"]
 
 
 def final(runs: pd.DataFrame, evals: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per run: its columns of ``runs``, its last evaluation and ``sft_win_rate``.
+    """Return one row per run: its columns of ``runs``, its last evaluation and two more.
 
-    ``sft_win_rate`` is the win rate before the first update. A diverged run counts at that win
-    rate; its other outcomes are NaN. Runs without an evaluation are left out.
+    ``sft_win_rate`` is the win rate before the first update, ``win_rate_area`` the mean over
+    training: the area under the learning curve over updates, from update 0 on, by the trapezoid
+    rule, over the number of updates. A diverged run counts at its SFT win rate in both; its other
+    outcomes are NaN. Runs without an evaluation are left out.
     """
     ordered = evals.sort_values(["run_id", "step"])
     last = ordered.groupby("run_id").tail(1).drop(columns=["wall_s"])
     start = ordered[ordered["step"] == 0][["run_id", "win_rate"]]
     start = start.rename(columns={"win_rate": "sft_win_rate"})
     frame = runs.merge(last, on="run_id").merge(start, on="run_id")
+    frame = frame.merge(_areas(ordered), on="run_id")
     diverged = frame["status"] == "diverged"
     frame.loc[diverged, OUTCOMES] = np.nan
-    frame.loc[diverged, "win_rate"] = frame.loc[diverged, "sft_win_rate"]
+    for name in ("win_rate", "win_rate_area"):
+        frame.loc[diverged, name] = frame.loc[diverged, "sft_win_rate"]
     return frame.sort_values(["algorithm", "n", "seed"], ignore_index=True)
+
+
+def _areas(ordered: pd.DataFrame) -> pd.DataFrame:
+    """Return ``win_rate_area`` by ``run_id``, of evaluations in order of their steps."""
+    by_run = ordered.groupby("run_id")
+    height = (ordered["win_rate"] + by_run["win_rate"].shift()) / 2
+    area = (height * by_run["step"].diff()).groupby(ordered["run_id"]).sum()
+    steps = by_run["step"].max() - by_run["step"].min()
+    mean = (area / steps).where(steps > 0, by_run["win_rate"].first())
+    return mean.rename("win_rate_area").reset_index()
 
 
 def curves(runs: pd.DataFrame, evals: pd.DataFrame) -> pd.DataFrame:
@@ -93,6 +107,7 @@ class Record:
     updates: pd.DataFrame = field(default_factory=pd.DataFrame)  # of timed runs: ``frames.updates``
     spans: pd.DataFrame = field(default_factory=pd.DataFrame)  # of timed runs
     throughput: pd.DataFrame = field(default_factory=pd.DataFrame)  # rows of the benchmarks' table
+    ceiling: float | None = None  # the win rate of a perfect policy; None: unknown
     remarks: tuple[str, ...] = ()  # what a reader of the verdicts should know of the runs
 
     @staticmethod

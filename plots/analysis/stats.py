@@ -9,11 +9,12 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 FloatArray = NDArray[np.float64]
 
@@ -99,6 +100,37 @@ def p_equivalent(values: ArrayLike, margin: float) -> float:
     return max(_one_sided(x, -margin), _one_sided(-x, -margin))
 
 
+def minimum_detectable_effect(values: ArrayLike) -> float:
+    """Return the smallest true mean that a t-test would find with probability 0.8.
+
+    The test is two-sided at 0.05, of n seeds whose true spread is the observed one, sd. The result
+    is delta sd / sqrt(n), where delta solves P(T' > t) = 0.8 for T' of the noncentral t
+    distribution with n - 1 degrees of freedom and noncentrality delta, and t is the test's critical
+    value. The tail of the wrong sign has less than 1e-6 of probability. NaN for fewer than two
+    seeds and for seeds that do not differ.
+
+    Args:
+        values: [S] per-seed numbers, paired differences for instance.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if len(x) < 2 or not differ(x):
+        return math.nan
+    return float(_noncentrality(len(x)) * x.std(ddof=1) / math.sqrt(len(x)))
+
+
+@cache
+def _noncentrality(n: int) -> float:
+    """Return delta of ``minimum_detectable_effect`` for n seeds; it is below 1.5 t for every n."""
+    t = stats.t.ppf(0.975, n - 1)
+    return float(optimize.brentq(lambda d: stats.nct.sf(t, n - 1, d) - 0.8, 0.0, 1.5 * t))
+
+
+def differ(values: ArrayLike) -> bool:
+    """Return whether per-seed numbers differ by more than rounding; if not, no test of them is."""
+    x = np.asarray(values, dtype=np.float64)
+    return bool(len(x) > 0 and np.ptp(x) > 1e-12 * max(1.0, np.abs(x).max()))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return Holm's adjusted p-values, in the order given."""
     order = np.argsort(p_values, kind="stable")
@@ -182,13 +214,13 @@ def tolerance(win_rates: ArrayLike, sft: ArrayLike, n: Sequence[int]) -> Toleran
     return Tolerance(opt, float(2**crossing), False, n[-1])
 
 
-def win_rate_at_kl(kl: ArrayLike, win_rate: ArrayLike, targets: ArrayLike) -> FloatArray:
-    """Return a trajectory's win rate where it first reaches each KL; NaN where it never does.
+def first_at(x: ArrayLike, y: ArrayLike, targets: ArrayLike) -> FloatArray:
+    """Return a trajectory's ``y`` where its ``x`` first reaches each target; NaN where never.
 
-    Linear between evaluations, never beyond the last. ``kl`` and ``win_rate`` are in training
-    order; the KL may fall again.
+    Linear between evaluations, never beyond the first and the last. Both are in training order; x,
+    a KL for instance, may fall again.
     """
-    x, y = np.asarray(kl, dtype=np.float64), np.asarray(win_rate, dtype=np.float64)
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     found = np.full(len(np.atleast_1d(np.asarray(targets))), np.nan)
     for i, target in enumerate(np.atleast_1d(np.asarray(targets, dtype=np.float64))):
         reached = np.flatnonzero(x >= target)

@@ -17,13 +17,14 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from plots.analysis import stats
+from plots.analysis import stats, targets
 from plots.analysis.frames import Record
 from plots.analysis.stats import Interval, Tolerance
 from plots.drawing import style
 
 Y_LABELS = {
     "win_rate": "gold win rate",
+    "win_rate_area": "mean win rate over training",
     "kl_nats": "KL from SFT (nats)",
     "perplexity": "perplexity under SFT",
     "perplexity_diluted": "perplexity, as the paper",
@@ -36,7 +37,7 @@ MEAN_POINT: dict[str, Any] = {"ms": 4, "mec": "white", "mew": 0.5, "elinewidth":
 
 def interval_of(y: str) -> Callable[[ArrayLike], Interval]:
     """Return how the interval of a column is computed: win rates on the logit scale."""
-    return stats.win_rate_interval if y == "win_rate" else stats.t_interval
+    return stats.win_rate_interval if y.startswith("win_rate") else stats.t_interval
 
 
 def against_episodes(ax: Axes, record: Record, y: str = "win_rate") -> None:
@@ -49,6 +50,8 @@ def against_episodes(ax: Axes, record: Record, y: str = "win_rate") -> None:
         common = {"data": frame, "x": "episodes", "y": y, "hue": "n", "palette": palette, "ax": ax}
         sns.lineplot(**common, units="run_id", estimator=None, lw=0.4, alpha=0.4, legend=False)
         sns.lineplot(**common, estimator="mean", errorbar=None, lw=1.3, ls=dashes, legend=False)
+    if y == "win_rate":
+        ceiling_level(ax, record, 0.02, "left")
     ax.set(xlabel="episodes (prompts)", ylabel=Y_LABELS[y])
     ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
     _say_if_one_seed(ax, record)
@@ -90,6 +93,7 @@ def frontier_paths(ax: Axes, record: Record) -> None:
             final = record.final[record.final["run_id"].isin(runs["run_id"])]
             _final_points(ax, final, palette[n], "os^D"[at % 4])
     _sft_level(ax, record, 0.98, "right")
+    ceiling_level(ax, record, 0.02, "left")
     ax.set(xlabel=Y_LABELS["kl_nats"], ylabel=Y_LABELS["win_rate"])
     _say_if_one_seed(ax, record)
 
@@ -113,12 +117,13 @@ def frontier_ends(ax: Axes, record: Record) -> None:
                 f"{n}", tuple(means.loc[n]), xytext=(beside, beside), textcoords="offset points",
                 color=look.colour, fontsize=6.5, ha=align, va="center",
             )  # fmt: skip
+    ceiling_level(ax, record, 0.02, "left")
     ax.set(xlabel=Y_LABELS["kl_nats"], ylabel=Y_LABELS["win_rate"])
     _say_if_one_seed(ax, record, 0.02)
 
 
 def against_n(ax: Axes, record: Record, y: str = "win_rate") -> None:
-    """Draw the final ``y`` against N: one line per algorithm through the means, seeds as dots."""
+    """Draw each run's ``y`` against N: one line per algorithm through the means, seeds as dots."""
     final = record.final
     if final.empty:
         style.say_empty(ax, "not run")
@@ -134,20 +139,51 @@ def against_n(ax: Axes, record: Record, y: str = "win_rate") -> None:
         for n in means.index:
             _cell(ax, n * beside, runs[runs["n"] == n], y, look)
         labels.append((means.iloc[-1], look.label, look.colour))
-    if y == "win_rate":
+    if y.startswith("win_rate"):
         _sft_level(ax, record, 0.02, "left")
+        ceiling_level(ax, record, 0.98, "right")
     ax.set_ylabel(Y_LABELS[y])
     last = final.loc[final[y].notna(), "n"].max()  # no point is drawn beyond it
     style.end_labels(ax, last * 2**0.2, labels)
     _say_if_one_seed(ax, record, 0.02)
 
 
-def tolerance_bars(ax: Axes, record: Record) -> None:
+def updates_to_half(ax: Axes, record: Record) -> None:
+    """Draw the updates to half of the gain against N: seeds as dots, median as line.
+
+    A run that was not there when it ended is hollow, at its last update. The line ends where half
+    of an algorithm's seeds or more were not there.
+    """
+    found = targets.updates_to_target(record)
+    if found.empty:
+        style.say_empty(ax, "ceiling unknown" if record.ceiling is None else "not run")
+        return
+    looks = style.looks_of(record.final)
+    style.log2_axis(ax, found["n"])
+    for i, (name, look) in enumerate(looks.items()):
+        runs = found[found["algorithm"] == name]
+        beside = 2 ** (0.12 * (i - (len(looks) - 1) / 2))
+        there, never = runs[runs["updates"].notna()], runs[runs["updates"].isna()]
+        ax.plot(there["n"] * beside, there["updates"], look.marker, color=look.colour, **SEED_DOT)
+        ax.plot(
+            never["n"] * beside, never["last"], look.marker, color=look.colour, mfc="none", ms=4
+        )
+        medians = runs.fillna({"updates": math.inf}).groupby("n")["updates"].median()
+        drawn = medians[medians < math.inf]
+        ax.plot(drawn.index * beside, drawn, color=look.colour, lw=1.0)
+    if found["updates"].isna().any():
+        ax.text(0.02, 0.84, "hollow: not there\nwhen training ended", transform=ax.transAxes,
+                color=style.GREY, fontsize=6.5)  # fmt: skip
+    ax.set_ylim(bottom=0)
+    ax.set_ylabel("updates to half of the gain")
+
+
+def tolerance_bars(ax: Axes, record: Record, y: str = "win_rate") -> None:
     """Draw off-policy tolerance (OPT) per algorithm with its interval, best on top, and N80."""
     looks, found, grid = style.looks_of(record.final), {}, [1]
     for name in looks:
         grid = record.n_values(name)
-        wins = record.by_n(name, grid)
+        wins = record.by_n(name, grid, y)
         sft = record.by_n(name, grid, "sft_win_rate")[grid[0]].reindex(wins.index)
         found[name] = stats.tolerance(wins, sft, grid)
     order = sorted(found, key=lambda name: _height(found[name]), reverse=True)
@@ -166,7 +202,8 @@ def tolerance_bars(ax: Axes, record: Record) -> None:
     ax.set_ylim(len(order) - 0.4, -0.6)
     ax.set_xlim(right=max(1.25, ax.get_xlim()[1] * 1.15))
     ax.grid(visible=False)
-    ax.set_xlabel(f"OPT, N = 1 to {max(record.final['n'])}")
+    of = " (mean)" if y == "win_rate_area" else ""
+    ax.set_xlabel(f"OPT{of}, N = 1 to {max(record.final['n'])}")
 
 
 def _series(frame: pd.DataFrame) -> list[tuple[pd.DataFrame, str]]:
@@ -222,6 +259,16 @@ def _sft_level(ax: Axes, record: Record, x: float, align: str) -> None:
     ax.axhline(level, color=style.GREY, lw=0.8, ls="--", zorder=1)
     ax.annotate("SFT", (x, level), xycoords=("axes fraction", "data"), xytext=(0, 2),
                 textcoords="offset points", ha=align, color=style.GREY, fontsize=6.5)  # fmt: skip
+
+
+def ceiling_level(ax: Axes, record: Record, x: float, align: str) -> None:
+    """Draw the win rate of a perfect policy, where it is known."""
+    if record.ceiling is None:
+        return
+    ax.axhline(record.ceiling, color=style.GREY, lw=0.8, ls=":", zorder=1)
+    ax.annotate(f"ceiling {record.ceiling:.3f}", (x, record.ceiling),
+                xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points",
+                ha=align, color=style.GREY, fontsize=6.5)  # fmt: skip
 
 
 def _say_if_one_seed(ax: Axes, record: Record, y: float = 0.94) -> None:

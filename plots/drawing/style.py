@@ -188,6 +188,12 @@ def origin(
     figure.supxlabel(" · ".join(parts), x=0.01, ha="left", fontsize=6, color=GREY)
 
 
+def remark(figure: Figure, text: str) -> None:
+    """Write a line of grey text below what ``footer`` wrote."""
+    above = figure.get_supxlabel()
+    figure.supxlabel(f"{above}\n{text}".strip(), x=0.01, ha="left", fontsize=6, color=GREY)
+
+
 def _one_of(values: pd.Series[str], plural: str) -> str:
     different = sorted(set(values.fillna("unknown")))
     return different[0] if len(different) == 1 else f"{len(different)} {plural}"

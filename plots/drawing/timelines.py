@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from plots.analysis import overlap, stats
 from plots.analysis.frames import Record
 from plots.drawing import style
-from plots.drawing.panels import MEAN_POINT, SEED_DOT, Y_LABELS
+from plots.drawing.panels import MEAN_POINT, SEED_DOT, Y_LABELS, ceiling_level
 
 LABELS = {
     "split": "synchronous, split cores",
@@ -61,6 +61,7 @@ def win_rate_over_time(ax: Axes, record: Record) -> None:
         if at:
             label = style.looks([name])[name].label
             handles.append(Line2D([], [], color=style.GREY, ls=dashes, label=label))
+    ceiling_level(ax, record, 0.02, "left")
     ax.legend(handles=handles, loc="lower right", handlelength=1.0)
     ax.set(xlabel="training time (s), evaluation left out", ylabel=Y_LABELS["win_rate"])
     ax.set_xlim(left=0)
@@ -101,6 +102,7 @@ def final_by_arm(ax: Axes, record: Record, margin: float) -> None:
                 fontsize=6.5,
             )  # fmt: skip
             ax.set_ylim(low - 1.5 * margin, high + 1.5 * margin)
+    ceiling_level(ax, record, 0.02, "left")
     ax.set_xticks(range(len(SHORT)), list(SHORT.values()))
     ax.set_xlim(-0.6, len(SHORT) - 0.4)
     ax.set_ylabel(f"final {Y_LABELS['win_rate']}")

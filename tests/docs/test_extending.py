@@ -154,5 +154,6 @@ def test_the_new_algorithm_is_called_untuned(project):
         *("--algorithms", "online_hinge", "--n", "1,4", "--workers", "1"),
     )
     table = pd.read_parquet(project / "results/smoke/figures/fig_offpolicy_robustness.parquet")
-    assert table["algorithm"].tolist() == ["online_hinge"]
-    assert table["tuned"].tolist() == [False]
+    assert table["outcome"].tolist() == ["final", "area"]
+    assert table["algorithm"].tolist() == ["online_hinge"] * 2
+    assert table["tuned"].tolist() == [False] * 2

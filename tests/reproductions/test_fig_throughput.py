@@ -9,7 +9,7 @@ from bench.errors import UserError
 from bench.experiments.presets import preset
 from bench.experiments.sweep import locked
 from bench.throughput import table
-from plots.analysis import claims
+from plots.analysis import claims, registry
 from reproductions import fig_throughput
 from reproductions import run as script
 from reproductions.fig_throughput import REPRODUCTION
@@ -47,7 +47,7 @@ def test_claims_compare_engines_round_by_round_at_the_largest_batch():
     frame.loc[small, "rounds_s"] = [(9.0,) * 5] * small.sum()  # of no account
     record = fig_throughput.record_of(frame)
     judged = {
-        v.claim.id: v for v in claims.judge(claims.load(CLAIMS), "fig_throughput", record, "tiny")
+        v.claim.id: v for v in claims.judge(registry.load(CLAIMS), "fig_throughput", record, "tiny")
     }
     # Four times as fast at 2m and half as fast at 0.1m, in every round.
     c17a, c17b = judged["C17a"], judged["C17b"]
@@ -61,7 +61,7 @@ def test_claims_compare_engines_round_by_round_at_the_largest_batch():
 def test_claims_without_vllm_are_inconclusive():
     rows = [{**row, "session": "1"} for row in made.session() if row["series"] != "vllm"]
     record = fig_throughput.record_of(pd.DataFrame(rows))
-    judged = claims.judge(claims.load(CLAIMS), "fig_throughput", record, "tiny")
+    judged = claims.judge(registry.load(CLAIMS), "fig_throughput", record, "tiny")
     assert judged[0].status == "inconclusive"
     assert "0 of 5" in judged[0].reason
 
@@ -69,7 +69,7 @@ def test_claims_without_vllm_are_inconclusive():
 def test_a_slower_engine_refutes_the_claim():
     rows = made.generation("0.1m", 32) + made.generation("0.1m", 512)
     record = fig_throughput.record_of(pd.DataFrame([{**row, "session": "1"} for row in rows]))
-    judged = claims.judge(claims.load(CLAIMS), "fig_throughput", record, "tiny")
+    judged = claims.judge(registry.load(CLAIMS), "fig_throughput", record, "tiny")
     assert judged[0].interval.estimate == pytest.approx(-0.5)
     assert judged[0].status == "not reproduced"
 

@@ -40,8 +40,9 @@ def test_runs_of_older_weights_are_left_out_and_named(results, capsys):
         "Left out: 35 runs from older SFT and reward models (0.1m: weights aaaaaaaaaaaa); "
         "what counts is the newest (0.1m: bbbbbbbbbbbb)" in output
     )
-    (line,) = (line for line in output.splitlines() if line.strip().startswith("C1 "))
-    assert "2 of 5 seeds complete" in line
+    lines = output.splitlines()
+    (at,) = (i for i, line in enumerate(lines) if line.strip().startswith("C1 "))
+    assert "2 of 5 seeds complete" in lines[at + 1]
 
 
 def test_load_never_mixes_weights_even_where_the_newest_lack_cells(results):

@@ -1,36 +1,58 @@
 import math
 import re
+from dataclasses import replace
 
 import pandas as pd
 from rich.console import Console
 
 from bench.experiments.tables import print_frame
-from plots.analysis.claims import Claim, Verdict
+from plots.analysis.claims import Verdict
+from plots.analysis.registry import Claim
 from plots.analysis.stats import Interval
 from reproductions.report import interval_text, print_verdicts
 
 CLAIM = Claim(
     id="C9", figure="fig", sentence="Data age.", source="-", estimand="fall_per_octave",
-    definition="-", unit="win rate", algorithms=("ppo",), n=(1, 2), kind="direction", margin=0.01,
-    margin_reason="-",
+    outcome="final", definition="-", unit="win rate", algorithms=("ppo",), n=(1, 2),
+    kind="direction", margin=0.01, margin_reason="-",
 )  # fmt: skip
 
 
-def test_print_verdicts_shows_the_adjusted_p_beside_the_unadjusted_interval(capsys):
-    interval = Interval(0.02, 0.001, 0.039, 5)
-    one = Verdict(CLAIM, "inconclusive", "tiny", interval, 0.0421, 0.0842, "by Holm")
-    print_verdicts(Console(width=160), [one])
-    head, _, row = capsys.readouterr().out.splitlines()[2:5]
-    columns = [re.split(" {2,}", line.strip()) for line in (head, row)]
-    assert dict(zip(*columns, strict=True)) == {
-        "claim": "C9 Data age.",
-        "verdict": "inconclusive at tiny scale",
-        "estimate": "+0.0200 [+0.0010, +0.0390]",
-        "unit": "win rate",
-        "p (Holm)": "0.084",
-        "seeds": "5",
-        "reason": "by Holm",
+VERDICT = Verdict(
+    claim=CLAIM, status="inconclusive", preset="tiny", interval=Interval(0.02, 0.001, 0.039, 5),
+    p=0.0421, p_holm=0.0842, mde=0.0312, worst=-0.004, worst_seed=3, reason="by Holm",
+)  # fmt: skip
+
+
+def printed(capsys, verdict):
+    """Return the table's columns with the lines of its one row."""
+    print_verdicts(Console(width=160), [verdict])
+    head, _, *lines = capsys.readouterr().out.rstrip().splitlines()[2:]
+    names = re.split(" {2,}", head.strip())
+    starts = [head.index(name) for name in names]
+    cells = [
+        [line[at:to].strip() for line in lines]
+        for at, to in zip(starts, [*starts[1:], None], strict=True)
+    ]
+    return {name: [text for text in cell if text] for name, cell in zip(names, cells, strict=True)}
+
+
+def test_print_verdicts_shows_what_could_have_been_seen_beside_the_estimate(capsys):
+    assert printed(capsys, VERDICT) == {
+        "claim": ["C9 Data age."],
+        "verdict": ["inconclusive at tiny scale", "by Holm"],
+        "estimate": ["+0.0200 [+0.0010, +0.0390]", "win rate"],
+        "MDE": ["0.0312"],
+        "worst seed": ["-0.0040 (seed 3)"],
+        "p (Holm)": ["0.084"],
+        "seeds": ["5"],
     }
+
+
+def test_print_verdicts_says_none_where_there_is_no_p_value(capsys):
+    equal = replace(VERDICT, p=None, p_holm=None, mde=math.nan)
+    cells = printed(capsys, equal)
+    assert (cells["p (Holm)"], cells["MDE"]) == (["none"], ["none"])
 
 
 def test_print_frame_shows_what_is_not_there_as_a_dash(capsys):

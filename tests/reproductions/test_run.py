@@ -148,10 +148,10 @@ def test_ablation_explains_an_effect_by_the_budget(results):
     found = load(results, ABLATION.grid(TINY), TINY.preset, all_seeds=True)
     assert sorted(arm(found, "per_round").final["n"].unique()) == [1, 2, 4, 8, 16, 32, 64]
     table = ABLATION.tabulate(found, TINY).set_index("claim")
-    assert table.index.tolist() == ["C1", "C3", "C5a"]
-    # C1 is minus the slope per doubling: 0.02 and, in the other arm, 0.03, up to seed noise of
+    assert table.index.tolist() == ["C1-64", "C1-64-area", "C3-64", "C5a-64", "C5a-64-area"]
+    # C1-64 is minus the slope per doubling: 0.02 and, in the other arm, 0.03, up to seed noise of
     # at most 0.01 over 6 doublings; the noise of the two arms differs, since their cells do
-    c1 = table.loc["C1"]
+    c1 = table.loc["C1-64"]
     assert c1["per_update"] == pytest.approx(0.02, abs=0.003)
     assert c1["per_round"] == pytest.approx(0.03, abs=0.003)
     assert c1["explained"] == pytest.approx(c1["per_round"] - c1["per_update"])

@@ -126,6 +126,10 @@ def test_stage_models_refuses_other_sizes():
         TldrConfig().released("7b")
 
 
+def test_ceiling_is_unknown_and_needs_no_data():
+    assert TldrConfig().win_rate_ceiling("eval", 4096) is None
+
+
 @pytest.mark.parametrize("name", ["max_prompt_tokens", "tuning_prompts", "gold_batch_size"])
 def test_build_refuses_numbers_below_one(name):
     with pytest.raises(UserError, match=f"{name} = 0: must be >= 1"):

@@ -4,7 +4,7 @@ import pytest
 
 from plots.analysis import estimands, stats
 from plots.analysis.frames import Record
-from tests.plots import simulated, timed
+from tests.plots import simulated
 from tests.plots.simulated import GRID
 
 
@@ -90,31 +90,6 @@ def test_logarithmic_over_linear_is_positive_for_a_fall_per_octave():
     assert stats.t_interval(effects.values).lo > 0
 
 
-def test_failed_checks_pass_a_sound_record():
-    assert estimands.failed_checks(record(), ["ppo", "online_dpo"], GRID) == []
-
-
-def test_failed_checks_name_wrong_staleness_and_missing_gain():
-    runs, evals, steps = simulated.tables({"ppo": (0.581, 0.0, 5.0)})
-    steps.loc[steps["run_id"] == "ppo-8-s0", "staleness"] = 0
-    wrong = Record.of(runs, evals, steps)
-    assert estimands.failed_checks(wrong, ["ppo"], GRID) == [
-        "staleness not as scheduled in 1 runs, first ppo-8-s0",
-        "ppo shows no clear gain over SFT at N = 1",
-    ]
-    # A claim about other values of N is not touched.
-    assert len(estimands.failed_checks(wrong, ["ppo"], (1, 2))) == 1
-
-
-def test_failed_checks_look_at_each_model_size():
-    runs, evals, steps, spans = timed.tables(models=("0.1m", "2m"))
-    assert estimands.failed_checks(Record.of(runs, evals, steps, spans), ["online_dpo"], [1]) == []
-    evals.loc[evals["run_id"].str.startswith("2m"), "win_rate"] = 0.6  # as at first
-    assert estimands.failed_checks(Record.of(runs, evals, steps, spans), ["online_dpo"], [1]) == [
-        "online_dpo shows no clear gain over SFT at N = 1, model 2m"
-    ]
-
-
 def test_retention_slope_difference_has_a_calibrated_interval():
     rng = np.random.default_rng(0)
     x = np.log2(GRID)
@@ -132,3 +107,29 @@ def test_retention_slope_difference_has_a_calibrated_interval():
         values = estimands.retention_slope_difference(one, ["online_dpo", "ppo"], GRID).values
         called.append(stats.t_interval(values).lo > 0)
     assert np.mean(called) <= 0.05
+
+
+def test_effects_name_their_seeds_and_the_levels_of_their_arms():
+    exact = record(algorithms=EXACT, noise=0.0)
+    fall = estimands.fall_per_octave(exact, ["ppo"], (1, 2, 4))
+    # .58 + .32 (1 - .05 log2 N); a margin per doubling counts twice over two doublings
+    assert fall.levels == pytest.approx((0.90, 0.884, 0.868))
+    assert (fall.seeds, fall.per_margin) == ((0, 1, 2, 3, 4), 2.0)
+    slopes = estimands.retention_slope_difference(exact, ["online_dpo", "ppo"], (1, 2, 4))
+    assert slopes.levels == pytest.approx((0.88, 0.877, 0.874, 0.90, 0.884, 0.868))
+    assert slopes.per_margin == pytest.approx(2 * (0.30 + 0.32) / 2)  # doublings x mean gain
+    between = estimands.difference_on_policy(exact, ["ppo", "rloo"], (1,))
+    assert between.levels == pytest.approx((0.90, 0.85))
+    matched = estimands.change_at_matched_kl(record(), ["ppo"], (1, 2, 4))
+    assert len(matched.levels) == 3
+    assert len(matched.seeds) == len(matched.values) == 5
+
+
+def test_a_seed_without_a_run_counts_in_no_arm():
+    whole = record(algorithms=EXACT)
+    final = whole.final[whole.final["run_id"] != "ppo-1-s0"]
+    found = estimands.difference_on_policy(Record(final, whole.curves, frozenset()),
+                                           ["ppo", "rloo"], (1,))  # fmt: skip
+    assert found.seeds == (1, 2, 3, 4)
+    rloo = final[(final["algorithm"] == "rloo") & (final["n"] == 1) & (final["seed"] > 0)]
+    assert found.levels[1] == pytest.approx(rloo["win_rate"].mean())

@@ -31,6 +31,17 @@ def test_final_counts_a_diverged_run_at_the_sft_win_rate():
     assert math.isnan(row["kl_nats"])
 
 
+def test_final_has_the_area_under_the_learning_curve():
+    runs, evals, _ = simulated.tables({"ppo": (0.9, 0.0, 20.0)}, grid=(1,), seeds=3)
+    evals = evals[evals["step"].isin([0, 16, 64, 128])].copy()  # not evenly spaced
+    evals["win_rate"] = evals["step"].map({0: 0.6, 16: 0.7, 64: 0.9, 128: 0.8})
+    evals = evals[(evals["run_id"] != "ppo-1-s2") | (evals["step"] == 0)]
+    runs.loc[1, "status"] = "diverged"
+    frame = frames.final(runs, evals.sample(frac=1, random_state=0))
+    # (16 x .65 + 48 x .8 + 64 x .85) / 128; the SFT win rate of a diverged run; one evaluation
+    assert frame["win_rate_area"].tolist() == pytest.approx([103.2 / 128, 0.6, 0.6])
+
+
 def test_curves_end_where_a_run_diverged_and_are_in_training_order():
     curves = record(diverged=[("rloo", 64, 3)]).curves
     assert curves[curves["run_id"] == "rloo-64-s3"]["step"].tolist() == [0, 16, 32, 48, 64]

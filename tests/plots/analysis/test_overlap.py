@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from plots.analysis import estimands, overlap
+from plots.analysis import estimands, overlap, speed
 from plots.analysis.frames import Record
 from plots.drawing import trace
 from tests.plots import simulated, timed
@@ -68,10 +68,16 @@ def test_sizes_are_in_order_of_parameters():
 
 def test_estimands_of_timed_runs():
     record = Record.of(*timed.tables(win_rates={"overlapped": 0.893}, models=("0.1m", "2m")))
-    by_name = {name: f(record, ["online_dpo"], [1]) for name, f in estimands.ESTIMANDS.items()
-               if name in ("overlapped_minus_split", "speed_up", "speed_up_per_size",
-                           "short_of_ideal")}  # fmt: skip
-    assert by_name["overlapped_minus_split"].values.tolist() == pytest.approx([-0.007] * 3)
+    functions = (
+        estimands.overlapped_minus_split, speed.speed_up, speed.speed_up_per_size,
+        speed.short_of_ideal,
+    )  # fmt: skip
+    by_name = {f.__name__: f(record, ["online_dpo"], [1]) for f in functions}
+    assert {found.seeds for found in by_name.values()} == {(0, 1, 2)}
+    both = by_name["overlapped_minus_split"]
+    assert both.values.tolist() == pytest.approx([-0.007] * 3)
+    # Overlapped and split of two sizes; seeds are .000, .001 and .002 higher.
+    assert sorted(both.levels) == pytest.approx([0.894, 0.894, 0.901, 0.901])
     # of 2m, twice 0.1m: seed 1 has 280 + 1 over 180 + 1
     assert by_name["speed_up"].values[1] == pytest.approx(281 / 181 - 1)
     assert by_name["speed_up_per_size"].values[1] == pytest.approx(281 / 181 - 141 / 91)
@@ -83,8 +89,8 @@ def test_estimands_of_timed_runs():
 
 def test_estimands_of_timed_runs_without_any_are_empty():
     record = Record.of(*simulated.tables(seeds=2))
-    for name in ("speed_up", "speed_up_per_size", "short_of_ideal"):
-        assert len(estimands.ESTIMANDS[name](record, ["online_dpo"], [1]).values) == 0
+    for f in (speed.speed_up, speed.speed_up_per_size, speed.short_of_ideal):
+        assert len(f(record, ["online_dpo"], [1]).values) == 0
 
 
 def test_win_rates_by_n_take_the_split_arm(record):

@@ -182,12 +182,46 @@ def test_tolerance_covers_the_true_value(seeds):
     assert np.mean(covered) == pytest.approx(0.95, abs=0.022)  # 3 standard errors
 
 
-def test_win_rate_at_kl_interpolates_the_first_crossing_and_never_extrapolates():
+def test_minimum_detectable_effect_is_found_with_probability_80_percent():
+    # By simulation, which knows nothing of the noncentral t distribution.
+    rng = np.random.default_rng(11)
+    for n in (3, 5, 10):
+        made = rng.normal(0.3, 0.05, n)
+        effect = stats.minimum_detectable_effect(made)
+        x = rng.normal(effect, made.std(ddof=1), (40_000, n))
+        found = scipy_stats.ttest_1samp(x, 0.0, axis=1).pvalue < 0.05
+        assert found.mean() == pytest.approx(0.8, abs=0.006)  # 3 standard errors
+
+
+@pytest.mark.parametrize(
+    ("n", "standardised"),
+    [
+        # effect over sd at power .8, as tables of the paired t-test give it
+        (5, 1.682),
+        (10, 0.996),
+        (30, 0.529),
+    ],
+)
+def test_minimum_detectable_effect_has_the_tabulated_values(n, standardised):
+    values = np.arange(n, dtype=float)
+    effect = stats.minimum_detectable_effect(values)
+    assert effect / values.std(ddof=1) == pytest.approx(standardised, abs=6e-4)
+
+
+def test_minimum_detectable_effect_needs_seeds_that_differ():
+    assert math.isnan(stats.minimum_detectable_effect([0.1]))
+    assert math.isnan(stats.minimum_detectable_effect([0.1] * 5))
+    assert stats.differ([0.0, 1e-6])
+    assert not stats.differ([0.1 + 0.2, 0.3])
+    assert not stats.differ([])
+
+
+def test_first_at_interpolates_the_first_crossing_and_never_extrapolates():
     kl, win = [0.0, 2.0, 6.0, 5.0], [0.5, 0.6, 0.8, 0.7]
-    found = stats.win_rate_at_kl(kl, win, [0.0, 1.0, 5.0, 6.0, 6.1])
+    found = stats.first_at(kl, win, [0.0, 1.0, 5.0, 6.0, 6.1])
     assert found[:4] == pytest.approx([0.5, 0.55, 0.75, 0.8])  # at 5: on the way up, not back
     assert math.isnan(found[4])
-    assert math.isnan(stats.win_rate_at_kl([1.0, 2.0], [0.5, 0.6], [0.5])[0])
+    assert math.isnan(stats.first_at([1.0, 2.0], [0.5, 0.6], [0.5])[0])
 
 
 def test_held_out_gain_has_the_sign_of_the_true_shape():

@@ -109,3 +109,12 @@ def test_save_names_a_directory_it_cannot_write(tmp_path):
     figure, _ = style.subplots(1)
     with pytest.raises(UserError, match=r"file: figures cannot be written"):
         style.save(figure, tmp_path / "file" / "fig")
+
+
+def test_remark_is_a_line_below_the_footer():
+    figure, _ = style.subplots(1)
+    style.remark(figure, "alone")
+    assert figure.get_supxlabel() == "alone"
+    figure.supxlabel("5 seeds")
+    style.remark(figure, "Invalid, saturated: C9")
+    assert figure.get_supxlabel() == "5 seeds\nInvalid, saturated: C9"

@@ -1,5 +1,6 @@
 """The task as the rest of the suite sees it."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -118,3 +119,38 @@ def test_comparisons_are_half_samples_half_perturbed_references(task: TldrTiny) 
 
     task.comparisons(100, sample)
     assert set(asked) == {50}
+
+
+# Two of the three statements may be the author's own.
+TWO_OWN = TldrTinyConfig(
+    subjects=1, verbs=4, objects=4, statements=3, max_own=2, max_clauses=3,
+    superfluous_rate=0.5, train_prompts=1, tuning_prompts=6, eval_prompts=1,
+)  # fmt: skip
+
+
+def test_ceiling_is_that_of_the_best_of_all_summaries() -> None:
+    task = TWO_OWN.build()
+    prompts = task.prompts("tuning")
+    words = (range(4, 6), range(6, 10), range(10, 14))  # subjects, verbs, objects: see vocabulary
+    clauses = [(*clause, 2) for clause in itertools.product(*words)]
+    assert len(clauses) == 2 * 4 * 4
+    summaries = [  # all of at most two clauses; a third could only be one too many
+        (*itertools.chain(*chosen), 1)
+        for count in range(3)
+        for chosen in itertools.product(clauses, repeat=count)
+    ]
+    references = task.gold_rewards(prompts, task.references(prompts))
+    best, won = [], []
+    for prompt, reference in zip(prompts, references, strict=True):
+        gold = task.gold_rewards([prompt] * len(summaries), summaries)
+        best.append(gold.max())
+        won.append(max(1.0 if g > reference else 0.5 if g == reference else 0.0 for g in gold))
+    assert task.best_rewards(prompts).tolist() == best
+    assert TWO_OWN.win_rate_ceiling("tuning", 6) == sum(won) / 6 < 1
+    assert TWO_OWN.win_rate_ceiling("tuning", 2) == sum(won[:2]) / 2
+
+
+def test_ceiling_of_the_recorded_world() -> None:
+    # 41 of the first 512 references of eval are perfect and 56 of those of tuning: ties, half each.
+    assert TldrTinyConfig().win_rate_ceiling("eval", 512) == 1 - 41 / 2 / 512
+    assert TldrTinyConfig().win_rate_ceiling("tuning", 512) == 1 - 56 / 2 / 512

@@ -1,0 +1,54 @@
+"""What closes a verdict: runs that are not what they should be, and win rates at their bound."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from plots.analysis import overlap, stats
+from plots.analysis.estimands import Effects
+from plots.analysis.frames import Record
+
+AT_BOUND = 0.01  # as near to a bound is saturated whatever the margin: 5 of 512 prompts
+
+
+def failed_checks(record: Record, algorithms: Sequence[str], n: Sequence[int]) -> list[str]:
+    """Return why the record cannot judge a claim: staleness not as scheduled, nothing learned."""
+    failures = []
+    runs = record.final
+    runs = runs[runs["algorithm"].isin(algorithms) & runs["n"].isin(n)]
+    wrong = sorted(set(runs["run_id"]) & record.off_schedule)
+    if wrong:
+        failures.append(f"staleness not as scheduled in {len(wrong)} runs, first {wrong[0]}")
+    sizes = overlap.sizes(record)
+    for name, size in itertools.product(algorithms, sizes):
+        one = record.where(model=size)
+        gains = one.by_n(name, [1]) - one.by_n(name, [1], "sft_win_rate")
+        if not stats.clear_gain(gains[1]):
+            where = f", model {size}" if len(sizes) > 1 else ""
+            failures.append(f"{name} shows no clear gain over SFT at N = 1{where}")
+    return failures
+
+
+def saturation(found: Effects, margin: float, ceiling: float | None) -> str:
+    """Return how all compared arms are at a bound of the win rate, or "" if they are not.
+
+    Near a bound arms cannot differ by more than what is left to it. They are at it if each arm's
+    mean win rate is within the claim's margin of it, in units of win rate, or within ``AT_BOUND``.
+
+    Args:
+        found: the effects with the arms' levels.
+        margin: of the claim, in the unit of the effects.
+        ceiling: the win rate of a perfect policy; None: unknown, then 1 is the bound.
+    """
+    if not found.levels or any(math.isnan(level) for level in found.levels):
+        return ""
+    within = max(margin * found.per_margin, AT_BOUND)
+    top = 1.0 if ceiling is None else ceiling
+    lowest, highest = min(found.levels), max(found.levels)
+    if lowest >= top - within:
+        return f"all arms are within {within:.3f} of the ceiling {top:.4f}, the lowest {lowest:.4f}"
+    if highest <= within:
+        return f"all arms are within {within:.3f} of 0, the highest {highest:.4f}"
+    return ""

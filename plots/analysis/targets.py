@@ -1,0 +1,68 @@
+"""Time to target: after how many updates a run has a win rate."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from plots.analysis import stats
+from plots.analysis.frames import Record
+
+
+def updates_to(updates: ArrayLike, win_rates: ArrayLike, target: float) -> float:
+    """Return after how many updates a run first has a win rate; NaN if it never does.
+
+    Linear between evaluations. NaN says only that it takes more than the last of ``updates``: the
+    number is censored there.
+
+    Args:
+        updates: [E] done at each evaluation, ascending.
+        win_rates: [E] found.
+        target: the win rate.
+    """
+    x, y = np.asarray(updates, dtype=np.float64), np.asarray(win_rates, dtype=np.float64)
+    if len(y) and y[0] >= target:
+        return float(x[0])
+    return float(stats.first_at(y, x, [target])[0])
+
+
+def updates_to_target(record: Record, target: float | None = None) -> pd.DataFrame:
+    """Return the time to target of each run.
+
+    Args:
+        record: the runs.
+        target: a win rate; None: half of the gain from the run's SFT win rate to the record's
+            ceiling.
+
+    Returns:
+        One row per run: ``run_id``, ``algorithm``, ``n``, ``seed``, ``target``, ``updates`` to it
+        and ``last``. Where ``updates`` is NaN, the run ended or diverged after ``last`` updates
+        without it. Empty where half of the gain is asked for and the ceiling is unknown.
+    """
+    rows = []
+    keys = ["run_id", "algorithm", "n", "seed"]
+    for key, run in record.curves.groupby(keys, sort=False):
+        aim = target
+        if aim is None and record.ceiling is not None:
+            aim = (float(run["win_rate"].iloc[0]) + record.ceiling) / 2
+        if aim is not None:
+            found = updates_to(run["step"], run["win_rate"], aim)
+            rows.append([*key, aim, found, int(run["step"].iloc[-1])])
+    return pd.DataFrame(rows, columns=[*keys, "target", "updates", "last"])
+
+
+def median_text(updates: ArrayLike, last: int) -> str:
+    """Return the median over seeds as text: "> 128" where half of the seeds or more are censored.
+
+    Args:
+        updates: [S] of ``updates_to``.
+        last: where they are censored.
+    """
+    x = np.asarray(updates, dtype=np.float64)
+    median = float(np.median(np.where(np.isnan(x), math.inf, x)))
+    reached = int(np.isfinite(x).sum())
+    text = f"> {last}" if math.isinf(median) else f"{median:.0f}"
+    return text if reached == len(x) else f"{text} ({reached} of {len(x)})"
