@@ -112,7 +112,7 @@ def _train(stage: StageConfig, params: StageParams, task: Task, directory: Path)
     sample = PolicySampler(
         task, policy, params.comparison_temperature, params.max_completion_tokens, stage.seed
     )
-    comparisons = task.comparisons(params.comparisons, sample)
+    comparisons = task.comparisons(params.comparisons, sample, stage.seed)
     curve += train_reward(
         directory / "sft", task.tokenizer, comparisons, params, stage.seed, directory / "reward"
     )
