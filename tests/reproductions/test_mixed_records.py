@@ -37,7 +37,7 @@ def test_runs_of_older_weights_are_left_out_and_named(results, capsys):
     output = capsys.readouterr().out
     assert f"Data: {results}/tiny (7 of 7 cells, 14 runs)" in output
     assert (
-        "Left out: 35 runs from older SFT and reward models (0.1m: weights aaaaaaaaaaaa); "
+        "Left out: 35 runs from older SFT and reward models (0.1m: aaaaaaaaaaaa); "
         "what counts is the newest (0.1m: bbbbbbbbbbbb)" in output
     )
     (line,) = (line for line in output.splitlines() if line.strip().startswith("C1 "))
