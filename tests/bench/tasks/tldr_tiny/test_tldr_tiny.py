@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from bench.tasks.tldr_tiny import task as module
 from bench.tasks.tldr_tiny.task import TldrTiny
 from bench.tasks.tldr_tiny.world import TldrTinyConfig
 from bench.types import Prompt
@@ -136,6 +137,17 @@ def test_another_seed_draws_other_comparisons_and_they_are_in_no_split_either(
     assert task.comparisons(300, fake_samples, 7) == other
     ids, other_ids = ({prompt.prompt_id for prompt, *_ in one} for one in (first, other))
     assert ids.isdisjoint(other_ids)
+    assert [p.token_ids for p, *_ in first] != [p.token_ids for p, *_ in other]
     splits = [task.prompts(name) for name in ("train", "tuning", "eval")]
     posts = {prompt.token_ids for split in splits for prompt in split}
     assert posts.isdisjoint(prompt.token_ids for prompt, *_ in other)
+
+
+def test_another_seed_perturbs_the_same_references_otherwise(
+    task: TldrTiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posts = module.annotated_posts
+    monkeypatch.setattr(module, "annotated_posts", lambda world, name, _: posts(world, name))
+    first, other = (task.comparisons(300, fake_samples, seed) for seed in (0, 7))
+    assert [p.token_ids for p, *_ in first[:20]] == [p.token_ids for p, *_ in other[:20]]
+    assert [rejected for *_, rejected in first] != [rejected for *_, rejected in other]
