@@ -15,6 +15,7 @@ class Verdict:
     Attributes:
         told: clauses that are statements of the post.
         value: the sum of ``worth - 1/2`` over them.
+        empty: nothing is said.
         repeated: clauses that were said before.
         invented: other clauses that are no statement of the post.
         unfinished: the summary has no end.
@@ -22,14 +23,15 @@ class Verdict:
 
     told: int
     value: float
+    empty: bool
     repeated: int
     invented: int
     unfinished: bool
 
     @property
     def gold(self) -> float:
-        """The gold reward: ``value - 0.5 repeated - 1.0 invented - 1.0 [unfinished]``."""
-        return self.value - 0.5 * self.repeated - 1.0 * self.invented - 1.0 * self.unfinished
+        """The gold reward: ``value - [empty] - repeated / 2 - invented - [unfinished]``."""
+        return self.value - self.empty - 0.5 * self.repeated - self.invented - self.unfinished
 
 
 def judge(
@@ -60,6 +62,7 @@ def judge(
             float(worth[verb - world.first_verb, object_ - world.first_object]) - 0.5
             for verb, object_ in told
         ),
+        empty=not clauses,
         repeated=len(clauses) - len(said),
         invented=len(said) - len(told),
         unfinished=unfinished,
@@ -67,11 +70,15 @@ def judge(
 
 
 def best(world: TldrWorthConfig, worth: Floats, prompt: Sequence[int]) -> float:
-    """Return the highest gold reward of any completion: all worth more than 1/2 is told."""
-    return sum(
-        max(float(worth[verb - world.first_verb, object_ - world.first_object]) - 0.5, 0.0)
+    """Return the highest gold reward of any completion.
+
+    It tells every statement that is worth more than 1/2, or else the one that is worth most.
+    """
+    values = [
+        float(worth[verb - world.first_verb, object_ - world.first_object]) - 0.5
         for verb, object_ in _clauses(prompt[: list(prompt).index(TLDR)])
-    )
+    ]
+    return sum(value for value in values if value > 0) or max(values)
 
 
 def _clauses(words: Sequence[int]) -> list[tuple[int, ...]]:
