@@ -72,10 +72,10 @@ def choose(world: TldrWorthConfig, rng: np.random.Generator, statements: Ints) -
 def embellish(
     world: TldrWorthConfig, rng: np.random.Generator, post: tuple[int, ...], summary: Ints
 ) -> Ints:
-    """Return a summary [n, 2] with a statement that the post does not make.
+    """Return a summary [n, 2] with a statement that the post does not make in place of a clause.
 
-    It is the one worth most of ``EMBELLISHMENTS`` that are drawn as posts are. It takes the place
-    of a clause, or is added at any place.
+    It is the one worth most of ``EMBELLISHMENTS`` that are drawn as posts are. The length stays,
+    so that a reward model has to read the post; only where nothing was said, a clause is added.
 
     Args:
         world: its words and their worth.
@@ -87,10 +87,6 @@ def embellish(
     made = set(zip(post[0::3], post[1::3], strict=False))
     worth = world.of_pairs(world.worth, drawn)
     worth[[tuple(statement) in made for statement in drawn.tolist()]] = -1.0
-    invented = drawn[worth.argmax()]
-    at = int(rng.integers(len(summary) + 1))
-    if at < len(summary) and rng.random() < 0.5:
-        changed = summary.copy()
-        changed[at] = invented
-        return changed
-    return np.insert(summary, at, invented, 0)
+    changed = summary.copy() if len(summary) else np.zeros((1, 2), np.int64)
+    changed[rng.integers(len(changed))] = drawn[worth.argmax()]
+    return changed
