@@ -14,7 +14,7 @@ class Verdict:
 
     Attributes:
         told: clauses that are statements of the post.
-        value: the sum of ``worth - 1/2`` over them.
+        value: the sum of ``worth - price`` over them.
         empty: nothing is said.
         repeated: clauses that were said before.
         invented: other clauses that are no statement of the post.
@@ -59,7 +59,7 @@ def judge(
     return Verdict(
         told=len(told),
         value=sum(
-            float(worth[verb - world.first_verb, object_ - world.first_object]) - 0.5
+            float(worth[verb - world.first_verb, object_ - world.first_object]) - world.price
             for verb, object_ in told
         ),
         empty=not clauses,
@@ -72,10 +72,10 @@ def judge(
 def best(world: TldrWorthConfig, worth: Floats, prompt: Sequence[int]) -> float:
     """Return the highest gold reward of any completion.
 
-    It tells every statement that is worth more than 1/2, or else the one that is worth most.
+    It tells every statement that is worth more than its price, or else the one that is worth most.
     """
     values = [
-        float(worth[verb - world.first_verb, object_ - world.first_object]) - 0.5
+        float(worth[verb - world.first_verb, object_ - world.first_object]) - world.price
         for verb, object_ in _clauses(prompt[: list(prompt).index(TLDR)])
     ]
     return sum(value for value in values if value > 0) or max(values)

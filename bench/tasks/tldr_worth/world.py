@@ -52,6 +52,7 @@ class TldrWorthConfig(TaskConfig):
         taste: the weight that annotators give to a taste of their own, which has nothing to do
             with worth.
         annotator_noise: standard deviation of an annotator's guess of what a statement is worth.
+        price: what telling a statement costs; one that is worth more should be told.
         embellished_rate: the share of comparisons in which a summary is held against the same
             one with a better-sounding statement that the post does not make.
         train_prompts: prompts of split ``train``.
@@ -67,9 +68,10 @@ class TldrWorthConfig(TaskConfig):
     objects: int = 54
     zipf_exponent: float = 0.7
     statements: int = 5
-    interaction: float = 0.1
-    taste: float = 0.8
+    interaction: float = 0.3
+    taste: float = 0.6
     annotator_noise: float = 0.2
+    price: float = 0.4
     embellished_rate: float = 0.3
     train_prompts: int = 16384
     tuning_prompts: int = 1024
@@ -85,7 +87,7 @@ class TldrWorthConfig(TaskConfig):
         for name, words in WORDS.items():
             _check(name, getattr(self, name), self.statements + 1, len(words))
         _check("statements", self.statements, 1, 8)
-        for name in ("interaction", "taste", "embellished_rate"):
+        for name in ("interaction", "taste", "price", "embellished_rate"):
             _check(name, getattr(self, name), 0, 1)
         for name in ("zipf_exponent", "annotator_noise"):
             _check(name, getattr(self, name), 0, 10)
