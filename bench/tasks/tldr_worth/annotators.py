@@ -66,7 +66,7 @@ def choose(world: TldrWorthConfig, rng: np.random.Generator, statements: Ints) -
     taste = world.of_pairs(world.taste_for, statements)
     guess = (1 - world.taste) * worth + world.taste * taste
     guess += world.annotator_noise * rng.standard_normal(guess.shape)
-    return (guess > 0.5) | (guess == guess.max(1, keepdims=True))
+    return np.asarray((guess > 0.5) | (guess == guess.max(1, keepdims=True)))
 
 
 def embellish(
