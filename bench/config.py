@@ -6,8 +6,6 @@ which preset name it ran. Two figures that share a cell share its run.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -16,8 +14,9 @@ from typing import Any, Literal, Self
 
 from bench.algorithms.base import Algorithm
 from bench.errors import UserError
+from bench.identity import digest
+from bench.stage_config import StageConfig
 from bench.staleness import Schedule
-from bench.tasks.base import TaskConfig
 
 LrSchedule = Literal["per_update", "per_round"]
 
@@ -32,57 +31,6 @@ class EvalConfig:
     temperature: float = 0.01
     max_completion_tokens: int | None = None  # None: as in training
     samples: int = 8  # completions kept as text, at the last evaluation
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageParams:
-    """Hyper-parameters of supervised fine-tuning and of the reward model."""
-
-    sft_steps: int = 4000
-    sft_batch_size: int = 128
-    sft_learning_rate: float = 3e-3  # cosine
-    sft_warmup_steps: int = 100
-    comparisons: int = 20000
-    comparison_temperature: float = 1.0
-    max_completion_tokens: int = 20
-    reward_epochs: int = 1
-    reward_batch_size: int = 128  # comparisons
-    reward_learning_rate: float = 1e-3  # cosine
-    reward_centering: float = 0.01  # keeps scores near 0, where the missing-EOS penalty is read
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be trained.
-
-        Raises:
-            UserError: a number is out of range.
-        """
-        for name, value in vars(self).items():
-            if value < 0 or (value == 0 and name not in ("sft_warmup_steps", "reward_centering")):
-                raise UserError(f"stage parameter {name} = {value}: must be above 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageConfig:
-    """What a policy starts from: the task, the SFT model and the reward model, by size."""
-
-    task: TaskConfig
-    model: str  # a size that the task knows: "0.1m", "410m"
-    params: StageParams | None = StageParams()  # None: the task's models are released
-    seed: int = 0
-
-    def identity(self) -> dict[str, Any]:
-        """Return all fields as plain JSON."""
-        return {
-            "task": self.task.name,
-            "task_params": asdict(self.task),
-            "model": self.model,
-            "params": {} if self.params is None else asdict(self.params),
-            "seed": self.seed,
-        }
-
-    def hash(self) -> str:
-        """Return 12 hex digits that name this configuration."""
-        return digest(self.identity())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +97,11 @@ class RunConfig:
             "algorithm_params": self.algorithm.identity(),
             "schedule": str(self.schedule),
         }
+
+    @property
+    def models_key(self) -> str:
+        """The name of what the run starts from; see ``StageConfig.models_key``."""
+        return self.stage.models_key(self.seed)
 
     def config_hash(self) -> str:
         """Return 12 hex digits shared by the seeds of one cell."""
@@ -246,9 +199,3 @@ class Execution:
                 f"may use {len(available)} cores"
             )
         return available[:learner], available[learner : learner + engine] or None
-
-
-def digest(value: object) -> str:
-    """Return 12 hex digits of the SHA-256 of a value's canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

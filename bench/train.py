@@ -26,13 +26,14 @@ from tyro.conf import arg
 from bench import hub, paths
 from bench.algorithms import ALGORITHMS
 from bench.command import Parser, run_command
-from bench.config import Execution, RunConfig, StageConfig, StageParams
+from bench.config import Execution, RunConfig
 from bench.experiments.flags import FLAGS, refuse_records
 from bench.experiments.presets import ORDER, preset
 from bench.experiments.progress import duration, say
 from bench.experiments.starting_models import check, starting_models
 from bench.experiments.sweep import locked, sweep
 from bench.records import store
+from bench.stage_config import StageConfig, StageParams
 from bench.staleness import ALLOWED, ON_POLICY, Schedule
 from bench.tasks import TASKS
 from bench.tasks.base import TaskConfig
@@ -46,10 +47,13 @@ class _Stage(StageConfig):
 
     task: Annotated[TaskConfig, arg(name="task", prefix_name=False)]
     model: Annotated[str, tyro.conf.Suppress]
+    reward_model: Annotated[str | None, tyro.conf.Suppress]
     params: Annotated[
         StageParams | None, arg(name="stages", prefix_name=False), tyro.conf.AvoidSubcommands
     ] = None
-    seed: int = 0  # of SFT and reward model
+    reward_params: Annotated[
+        StageParams | None, arg(name="reward_stages", prefix_name=False), tyro.conf.AvoidSubcommands
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,7 @@ class Experiment:
     algorithm_name: Annotated[str, arg(name="algorithm")]  # the loss
     task: str | None  # in place of the preset's own
     model: str  # a size that the preset has
+    reward_model: str | None  # likewise; None: the policy's size
     out: Path | None  # results directory; None: results/<preset>
     hub_dir: Path | None  # read <owner>/<name> from here, download nothing
     run: Annotated[RunConfig, arg(name="")]
@@ -78,15 +83,19 @@ def parse(arguments: Sequence[str] | None = None) -> Experiment:
         first.add_argument(flag, **FLAGS[flag])
     first.add_argument("--algorithm", default="online_dpo")
     first.add_argument("--model")
+    first.add_argument("--reward-model")
     chosen, _ = first.parse_known_args(arguments)
     scale = preset(chosen.preset, chosen.out, chosen.task)
-    config = scale.run_config(chosen.algorithm, ON_POLICY, model=chosen.model)
+    config = scale.run_config(
+        chosen.algorithm, ON_POLICY, model=chosen.model, reward_model=chosen.reward_model
+    )
     stage = _Stage(**vars(config.stage))
     default = Experiment(
         preset=chosen.preset,
         algorithm_name=chosen.algorithm,
         task=chosen.task,
         model=stage.model,
+        reward_model=stage.reward_model,
         out=chosen.out,
         hub_dir=chosen.hub_dir,
         run=replace(config, stage=stage),

@@ -72,7 +72,7 @@ def tune(
             workers=workers,
             console=console,
         )
-        ids = [config.run_id(models[config.stage.hash()].digest) for config in configs]
+        ids = [config.run_id(models[config.models_key].digest) for config in configs]
         sweep(
             configs,
             models,

@@ -213,8 +213,9 @@ class RunResult:
 
 @dataclass(frozen=True)
 class StageModels:
-    """Directories of the two checkpoints, and a digest of their weights."""
+    """Directories of the two checkpoints, and digests of their weights, 12 hex digits each."""
 
     sft_dir: Path
     reward_dir: Path
-    digest: str
+    digest: str  # of both, the SFT model first
+    sft_digest: str

@@ -15,8 +15,9 @@ from bench.records.marker import MARKER, is_marked
 SCRIPTS = ("fig_*.py", "table_*.py", "ablation_*.py")  # each names what it makes after itself
 FILES = tuple(f"{table}.parquet" for table in store.SCHEMAS)
 FOLDERS = (*store.SCHEMAS, UNFINISHED, CHECKPOINTS, FIGURES, LOGS)
-CHECKPOINT = re.compile(r".+-[0-9a-f]{12}")
-LOG = re.compile(rf"(?:{store.RUN_ID.pattern}|stage-[0-9a-f]{{12}}|worker-[0-9]+)\.log")
+MODEL = r"(?:sft-.+-[0-9a-f]{12}|reward-.+-[0-9a-f]{12}-s[0-9]+)"
+CHECKPOINT = re.compile(rf"{MODEL}|.+-[0-9a-f]{{12}}")  # before they were kept apart
+LOG = re.compile(rf"(?:{store.RUN_ID.pattern}|{MODEL}|worker-[0-9]+)\.log")
 
 
 def delete(results_dir: Path) -> None:

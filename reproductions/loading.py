@@ -14,6 +14,7 @@ from bench.errors import UserError
 from bench.experiments.arms import timed_arm
 from bench.experiments.presets import Preset
 from bench.records import foreign, store
+from bench.stage_config import models_key, sft_key
 from plots.analysis.frames import TIMES, Record
 from reproductions.options import Options
 from reproductions.reproduction import Reproduction
@@ -75,26 +76,44 @@ def load(
 
 
 def newest_weights(runs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the runs from each model's newest SFT and reward models, and a line on the others.
+    """Return the runs from the newest generation of SFT and reward models, and a line on the rest.
+
+    Of runs whose policies have the same SFT model, those count that start from the weights of the
+    newest; of runs that share a reward model as well, likewise. Runs of two seeds that each have a
+    reward model of their own are no two generations.
 
     Args:
-        runs: in order of their start.
+        runs: in order of their start. ``sft_digest`` is null where it was not recorded: then the
+            digest of both models has to do.
     """
-    newest = runs.groupby(["task", "model"])["weights_digest"].transform("last")
-    old = runs[runs["weights_digest"] != newest]
+    stages = {text: json.loads(text)["stage"] for text in runs["config_json"].unique()}
+    sft = runs["config_json"].map({text: sft_key(stage) for text, stage in stages.items()})
+    both = [
+        models_key(stages[text], seed)
+        for text, seed in zip(runs["config_json"], runs["seed"], strict=True)
+    ]
+    kept = _newest(runs, "sft_digest", of=sft)
+    kept = _newest(kept, "weights_digest", of=pd.Series(both, runs.index))
+    old = runs.drop(kept.index)
     if old.empty:
         return runs, ()
-    parts = [f"{model}: weights {digest}" for model, digest in _pairs(old)]
-    kept = [f"{model}: {digest}" for model, digest in _pairs(runs.drop(old.index))]
     line = (
-        f"Left out: {len(old)} runs from older SFT and reward models ({', '.join(parts)}); "
-        f"what counts is the newest ({', '.join(kept)})"
+        f"Left out: {len(old)} runs from older SFT and reward models ({_weights(old)}); "
+        f"what counts is the newest ({_weights(kept)})"
     )
-    return runs.drop(old.index), (line,)
+    return kept, (line,)
 
 
-def _pairs(runs: pd.DataFrame) -> list[tuple[str, str]]:
-    return sorted(set(zip(runs["model"], runs["weights_digest"], strict=True)))
+def _newest(runs: pd.DataFrame, digest: str, of: pd.Series) -> pd.DataFrame:
+    """Return the runs with the last digest of each group, and those without one."""
+    newest = runs.groupby(of.loc[runs.index])[digest].transform("last")
+    return runs[runs[digest].isna() | (runs[digest] == newest)]
+
+
+def _weights(runs: pd.DataFrame) -> str:
+    pairs = sorted(set(zip(runs["model"], runs["weights_digest"], strict=True)))
+    more = [f"{len(pairs) - 4} more"] if len(pairs) > 4 else []
+    return ", ".join([*(f"{model}: {digest}" for model, digest in pairs[:4]), *more])
 
 
 def load_beside(directory: Path, runs: Sequence[RunConfig], preset: Preset) -> Record:

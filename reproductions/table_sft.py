@@ -16,7 +16,6 @@ import bench  # noqa: F401 (first: from here on Ctrl-C is one line)
 # isort: split
 
 import json
-import math
 
 import pandas as pd
 
@@ -48,16 +47,16 @@ def tabulate(record: Record, options: Options) -> pd.DataFrame:
 
 
 def _agreement(options: Options) -> dict[str, float]:
-    """Return what was measured when each pair of checkpoints was made, by weights digest.
+    """Return what was measured when each reward model was trained, by the weights digest of runs.
 
     A provenance file that cannot be read is passed over: the table then lacks its number.
     """
     found = {}
     for place in (options.results_dir, options.record_dir):
-        for path in sorted(place.glob("checkpoints/*/provenance.json")):
+        for path in sorted(place.glob("checkpoints/reward-*/provenance.json")):
             try:
                 made = json.loads(path.read_text(encoding="utf-8"))
-                found[str(made["weights_digest"])] = float(made.get("reward_agreement", math.nan))
+                found[str(made["pair_digest"])] = float(made["reward_agreement"])
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue
     return found

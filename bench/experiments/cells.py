@@ -43,7 +43,7 @@ def job_of(run_id: str, cell: Cell) -> Job:
     config, timed = cell.config, arms.timed_arm(cell.config)
     per_round = "per_round " if config.lr_schedule == "per_round" else ""
     return Job(
-        label=f"{config.stage.model} {config.algorithm.name} {config.schedule} {per_round}"
+        label=f"{config.stage.sizes} {config.algorithm.name} {config.schedule} {per_round}"
         f"{timed + ' ' if timed else ''}seed {config.seed}",
         log_name=run_id,
         updates=config.updates,
@@ -122,6 +122,7 @@ def write(results_dir: Path, preset: str, cell: Cell, trained: Trained) -> None:
         trained.result,
         preset=preset,
         weights_digest=cell.models.digest,
+        sft_digest=cell.models.sft_digest,
         timed=arms.timed_arm(cell.config),
         source=trained.source,
         provenance=trained.provenance,

@@ -17,10 +17,11 @@ from typing import Any
 
 from bench import algorithms, paths
 from bench.algorithms.base import Algorithm
-from bench.config import EvalConfig, RunConfig, StageConfig
+from bench.config import EvalConfig, RunConfig
 from bench.errors import UserError
 from bench.experiments.stage_configs import smoke_stage, tiny_stage, tldr_stage
 from bench.experiments.tuned import RECORDED, Tuned, read_tuned
+from bench.stage_config import StageConfig
 from bench.staleness import ON_POLICY, Schedule
 from bench.tasks import task_config
 
@@ -53,16 +54,20 @@ class Preset:
         """The preset's name in files of choices. Hyper-parameters are chosen for one task."""
         return self.name if self.task is None else f"{self.name}:{self.task}"
 
-    def stage(self, model: str | None = None) -> StageConfig:
-        """Return what a policy of this size starts from.
+    def stage(self, model: str | None = None, reward_model: str | None = None) -> StageConfig:
+        """Return what a policy of this size starts from, with a reward model of its own or another.
 
         Raises:
             UserError: the preset has no such size, or there is no such task.
         """
         model = model or self.models[0]
-        if model not in self.models:
-            raise UserError(f"model {model!r}: preset {self.name} has {', '.join(self.models)}")
+        for size, what in ((model, "model"), (reward_model or model, "reward model")):
+            if size not in self.models:
+                raise UserError(f"{what} {size!r}: preset {self.name} has {', '.join(self.models)}")
         stage = self.stage_of(model)
+        if reward_model not in (None, model):
+            params = self.stage_of(reward_model).params
+            stage = replace(stage, reward_model=reward_model, reward_params=params)
         return stage if self.task is None else replace(stage, task=task_config(self.task)())
 
     def algorithm(self, name: str) -> Algorithm:
@@ -84,6 +89,7 @@ class Preset:
         schedule: Schedule,
         *,
         model: str | None = None,
+        reward_model: str | None = None,
         seed: int = 0,
         **overrides: Any,
     ) -> RunConfig:
@@ -92,7 +98,8 @@ class Preset:
         Raises:
             UserError: a value is out of range; see ``RunConfig``.
         """
-        config = self.run_of(self.stage(model), self.algorithm(algorithm), schedule)
+        stage = self.stage(model, reward_model)
+        config = self.run_of(stage, self.algorithm(algorithm), schedule)
         if algorithm in self.tuned:
             config = replace(config, learning_rate=self.tuned[algorithm].learning_rate)
         return replace(config, engine=self.engine, seed=seed, **overrides)

@@ -6,7 +6,7 @@ An estimate from numbers of rows and models' sizes, within a factor of two of wh
 |---|---|
 | a run's tables | ``FILES_BYTES`` for the files themselves, and ``ROW_BYTES`` for each row |
 | an unfinished run | 4 per parameter for weights and each of two moments; twice, old and new |
-| SFT and reward model | 4 per parameter for each |
+| an SFT or a reward model | 4 per parameter |
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.config import RunConfig, StageConfig
+from bench.config import RunConfig
 from bench.errors import UserError
+from bench.stage_config import RewardConfig, SftConfig
 
 FILES_BYTES = 40_000
 ROW_BYTES = {"steps": 150, "spans": 20, "evals": 150, "samples": 300}
@@ -31,14 +32,14 @@ def require_space(
     runs: Sequence[RunConfig],
     *,
     workers: int | None,
-    stages: Sequence[StageConfig] = (),
+    models: Sequence[SftConfig | RewardConfig] = (),
 ) -> None:
-    """Make sure that there is room for runs, and for the models of stages, in a results directory.
+    """Make sure that there is room for runs, and for models to train, in a results directory.
 
     Raises:
         UserError: there is too little.
     """
-    needed = needed_bytes(runs, workers=workers, stages=stages)
+    needed = needed_bytes(runs, workers=workers, models=models)
     there = next(path for path in (results_dir, *results_dir.resolve().parents) if path.exists())
     free = shutil.disk_usage(there).free
     if needed > free:
@@ -49,15 +50,18 @@ def require_space(
 
 
 def needed_bytes(
-    runs: Sequence[RunConfig], *, workers: int | None, stages: Sequence[StageConfig] = ()
+    runs: Sequence[RunConfig],
+    *,
+    workers: int | None,
+    models: Sequence[SftConfig | RewardConfig] = (),
 ) -> int:
-    """Return about how many bytes runs and the models of stages will take at the most.
+    """Return about how many bytes runs and models to train will take at the most.
 
     Without a number of workers there are no more than cores.
     """
     unfinished = sorted((6 * _model_bytes(run.stage.model) for run in runs), reverse=True)
-    models = sum(2 * _model_bytes(stage.model) for stage in stages)
-    return sum(map(run_bytes, runs)) + sum(unfinished[: workers or os.cpu_count()]) + models
+    trained = sum(_model_bytes(model.model) for model in models)
+    return sum(map(run_bytes, runs)) + sum(unfinished[: workers or os.cpu_count()]) + trained
 
 
 def run_bytes(run: RunConfig) -> int:

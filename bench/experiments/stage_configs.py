@@ -6,7 +6,7 @@ checkpoints made from it.
 
 from __future__ import annotations
 
-from bench.config import StageConfig, StageParams
+from bench.stage_config import StageConfig, StageParams
 from bench.tasks import task_config
 from bench.tasks.tldr_tiny.world import TldrTinyConfig
 

@@ -12,7 +12,7 @@ from bench.config import RunConfig
 from bench.engines import engine_class
 from bench.experiments import arms
 from bench.experiments.space import require_space
-from bench.experiments.sweep import build_stages
+from bench.experiments.sweep import build_models
 from bench.processes.devices import inventory, require_shares
 from bench.types import StageModels
 
@@ -25,32 +25,33 @@ def starting_models(
     workers: int | None,
     console: Console,
 ) -> dict[str, StageModels]:
-    """Return what each run starts from, by ``StageConfig.hash``; train what is missing.
+    """Return what each run starts from, by ``RunConfig.models_key``; train what is missing.
 
     Args:
         configs: the runs.
         results_dir: the user's results, searched first; new models are put here.
         record_dir: the recorded results, searched next; None: they are not used.
-        workers: how many pairs of models to train at a time; see ``sweep``.
+        workers: how many models to train at a time; see ``sweep``.
         console: where progress is shown.
 
     Raises:
         UserError: a checkpoint is damaged, or the models cannot be trained as configured.
         RunsFailedError: training failed.
     """
-    from bench.stages import find  # imports torch
+    from bench.stages import find, missing  # imports torch
 
-    mine = results_dir / paths.CHECKPOINTS
-    caches = [mine, *([] if record_dir is None else [record_dir / paths.CHECKPOINTS])]
-    stages = {config.stage.hash(): config.stage for config in configs}
-    found = {name: find(stage, caches) for name, stage in stages.items()}
-    missing = {name: stages[name] for name, models in found.items() if models is None}
-    if missing:
-        waiting = [config for config in configs if config.stage.hash() in missing]
-        require_space(results_dir, waiting, workers=workers, stages=list(missing.values()))
-        build_stages(missing, mine, workers=workers, console=console)
-        found |= {name: find(stage, [mine]) for name, stage in missing.items()}
-    return {name: models for name, models in found.items() if models is not None}
+    caches = [results_dir / paths.CHECKPOINTS]
+    if record_dir is not None:
+        caches.append(record_dir / paths.CHECKPOINTS)
+    starts = {config.models_key: (config.stage, config.seed) for config in configs}
+    lacking = {key: missing(stage, seed, caches) for key, (stage, seed) in starts.items()}
+    if any(lacking.values()):
+        waiting = [config for config in configs if lacking[config.models_key]]
+        parts = {part.name: part for needed in lacking.values() for part in needed}
+        require_space(results_dir, waiting, workers=workers, models=list(parts.values()))
+        build_models(list(parts.values()), caches, workers=workers, console=console)
+    found = {key: find(stage, seed, caches) for key, (stage, seed) in starts.items()}
+    return {key: models for key, models in found.items() if models is not None}
 
 
 def check(configs: Sequence[RunConfig], workers: int | None) -> None:
@@ -73,4 +74,4 @@ def check(configs: Sequence[RunConfig], workers: int | None) -> None:
         require_shares(inventory(), workers, max(map(arms.gpus_of, together), default=1))
     for stage in {config.stage.hash(): config.stage for config in configs}.values():
         stage.task.build()
-        find(stage, [])  # released models
+        find(stage, 0, [])  # released models

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from bench.config import Execution, RunConfig, StageConfig
+from bench.config import Execution, RunConfig
 from bench.errors import RunsFailedError, UserError
 from bench.experiments import arms
 from bench.experiments.cells import Cell, Trained, job_of, shares, train_cell, write
@@ -30,12 +30,13 @@ from bench.processes.pool import Event, Execute, Job, Launch, OnProgress, run_jo
 from bench.records import provenance, store
 from bench.records.compact import compact, incomplete
 from bench.records.marker import mark, mark_made_by
+from bench.stage_config import RewardConfig, SftConfig
 
 if TYPE_CHECKING:
     from bench.types import StageModels
 
 
-# Of a stage, which reports nothing before its end: days for the largest models.
+# Of an SFT or a reward model, which reports nothing before its end: days for the largest models.
 STAGE_TIMEOUT_S = 14 * 24 * 3600.0
 MOST_LOGS = 50
 LOG_BYTES = 4_000_000  # of each
@@ -59,7 +60,7 @@ def sweep(
 
     Args:
         configs: runs in order of execution; results do not depend on the order.
-        models: what each run starts from, by ``StageConfig.hash``.
+        models: what each run starts from, by ``RunConfig.models_key``.
         results_dir: results directory; finished runs in it are kept.
         preset: stored with each run.
         workers: processes at a time, fewer where GPUs are; None: as many as GPUs or cores allow.
@@ -75,7 +76,7 @@ def sweep(
     """
     cells = {}
     for config in configs:
-        start = models[config.stage.hash()]
+        start = models[config.models_key]
         cells[config.run_id(start.digest)] = Cell(config, start, execution)
     compact(results_dir)
     missing, warnings = incomplete(results_dir, cells)
@@ -90,9 +91,7 @@ def sweep(
     require_space(results_dir, [job.payload.config for job in jobs], workers=workers)
     origin = provenance.code_and_host()
     starts = [cells[run_id] for run_id in missing]
-    weights = {
-        f"{c.config.stage.task.name} {c.config.stage.model}": c.models.digest for c in starts
-    }
+    weights = {_start_name(cell.config): cell.models.digest for cell in starts}
     mark_made_by(results_dir, origin, weights)
     here = execute or partial(train_cell, origin=origin, checkpoint_dir=results_dir / UNFINISHED)
 
@@ -220,30 +219,48 @@ def locked(results_dir: Path) -> Iterator[None]:
         yield
 
 
-def build_stages(
-    stages: Mapping[str, StageConfig], cache_dir: Path, *, workers: int | None, console: Console
+def build_models(
+    parts: Sequence[SftConfig | RewardConfig],
+    cache_dirs: Sequence[Path],
+    *,
+    workers: int | None,
+    console: Console,
 ) -> None:
-    """Train SFT and reward models, each size in its own worker, into ``cache_dir``.
+    """Train models, each in a worker of its own: first all SFT models, then the reward models.
 
-    ``workers`` is as in ``sweep``.
+    Args:
+        parts: the models.
+        cache_dirs: they are put into the first; reward models start from SFT models in any.
+        workers: as in ``sweep``.
+        console: where progress is shown.
 
     Raises:
-        UserError: a stage cannot be built as configured.
-        RunsFailedError: a stage failed.
+        UserError: a model cannot be trained as configured.
+        RunsFailedError: a training failed; the others of its kind were finished.
     """
-    jobs = [
-        Job(f"SFT and reward model, {stage.model}", f"stage-{name}", 1, stage)
-        for name, stage in stages.items()
+    sft = [Job(f"SFT model {p.model}", p.name, 1, p) for p in parts if isinstance(p, SftConfig)]
+    reward = [
+        Job(f"reward model {part.model} seed {part.seed}", part.name, 1, part)
+        for part in parts
+        if isinstance(part, RewardConfig)
     ]
-    run_all(
-        jobs,
-        partial(_build_stage, cache_dir),
-        results_dir=cache_dir.parent,
-        workers=deal(inventory(), workers, each=1),
-        console=console,
-        unit="stages",
-        report_timeout_s=STAGE_TIMEOUT_S,
-    )
+    for jobs, unit in ((sft, "SFT models"), (reward, "reward models")):
+        run_all(
+            jobs,
+            partial(_build, cache_dirs),
+            results_dir=cache_dirs[0].parent,
+            workers=deal(inventory(), workers, each=1),
+            console=console,
+            unit=unit,
+            report_timeout_s=STAGE_TIMEOUT_S,
+        )
+
+
+def _start_name(config: RunConfig) -> str:
+    """Return what a run starts from in words, for the marker."""
+    stage = config.stage
+    seed = f" seed {config.seed}" if stage.reward_per_seed else ""
+    return f"{stage.task.name} {stage.sizes}{seed}"
 
 
 def _checkpoints(jobs: Sequence[Job]) -> list[Path]:
@@ -261,10 +278,10 @@ def _ray_launch(directories: Sequence[Path], gpus: float) -> Launch:
     return partial(RayWorker, needs=needs, name="its process", gpus=gpus)
 
 
-def _build_stage(cache_dir: Path, job: Job, on_progress: OnProgress) -> None:  # noqa: ARG001
+def _build(cache_dirs: Sequence[Path], job: Job, on_progress: OnProgress) -> None:  # noqa: ARG001
     import torch
 
-    from bench.stages import resolve
+    from bench.stages import build
 
     torch.set_num_threads(1)
-    resolve(job.payload, cache_dir=cache_dir)
+    build(job.payload, cache_dirs)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from bench.config import digest
+from bench.identity import digest
 from bench.records import store
 
 IDENTITY = ["run_id", "config_hash", "config_json", "weights_digest", "seed"]  # columns of ``runs``

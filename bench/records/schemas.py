@@ -13,6 +13,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pyarrow as pa
 import pyarrow.compute as pc
 
+# Columns that came later. A file without one is read as one of nulls.
+LATER = ("sft_digest",)
 SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
@@ -41,7 +43,8 @@ class RunRow:
     status: str  # completed | diverged
     diverged_at: int | None  # null unless diverged
     wall_s: float
-    weights_digest: str
+    weights_digest: str  # of SFT and reward model
+    sft_digest: str | None  # of the SFT model alone; null in files that lack the column
     # provenance
     started_utc: str
     git_revision: str
@@ -81,11 +84,14 @@ def _arrow_type(hint: Any) -> pa.DataType:
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return the columns of a schema, in its order.
+    """Return the columns of a schema, in its order; of ``LATER`` those that are missing are null.
 
     Raises:
         ValueError: a column is missing or of another type, or a string is not UTF-8.
     """
+    for name in set(LATER).intersection(schema.names).difference(table.schema.names):
+        field = schema.field(name)
+        table = table.append_column(field, pa.nulls(len(table), field.type))
     try:
         found = table.select(schema.names)
     except KeyError as error:

@@ -50,6 +50,7 @@ def write_run(
     *,
     preset: str,
     weights_digest: str,
+    sft_digest: str | None = None,
     timed: Timed | None = None,
     source: str = "inline",
     provenance: Mapping[str, Any],
@@ -83,6 +84,7 @@ def write_run(
         diverged_at=result.diverged_at,
         wall_s=result.wall_s,
         weights_digest=weights_digest,
+        sft_digest=sft_digest,
         schema_version=SCHEMA_VERSION,
         **provenance,
     )

@@ -25,9 +25,9 @@ from bench.hub import load_model
 from bench.types import Prompt
 
 if TYPE_CHECKING:
-    from bench.config import StageParams
+    from bench.stage_config import StageParams
 
-Curve = list[dict[str, Any]]  # what the trainer logged, plus "stage"
+Curve = list[dict[str, Any]]  # what the trainer logged, plus "accuracy"
 
 LOGGING_STEPS = 25
 
@@ -57,6 +57,8 @@ def train_sft(
                 per_device_train_batch_size=params.sft_batch_size,
                 learning_rate=params.sft_learning_rate,
                 warmup_steps=params.sft_warmup_steps,
+                adam_beta2=params.sft_adam_beta2,
+                weight_decay=params.sft_weight_decay,
                 num_train_epochs=1,
                 dataset_kwargs={"skip_prepare_dataset": True},
             ),
@@ -66,7 +68,7 @@ def train_sft(
         log = _run(trainer)
         model.save_pretrained(directory)
         tokenizer.save_pretrained(directory)
-    return _curve("sft", log, "mean_token_accuracy")
+    return _curve(log, "mean_token_accuracy")
 
 
 def train_reward(
@@ -108,6 +110,9 @@ def train_reward(
                 **_common(seed, scratch),
                 per_device_train_batch_size=params.reward_batch_size,
                 learning_rate=params.reward_learning_rate,
+                warmup_steps=params.reward_warmup_steps,
+                adam_beta2=params.reward_adam_beta2,
+                weight_decay=params.reward_weight_decay,
                 num_train_epochs=params.reward_epochs,
                 center_rewards_coefficient=params.reward_centering,
             ),
@@ -117,7 +122,7 @@ def train_reward(
         log = _run(trainer)
         model.save_pretrained(directory)
         tokenizer.save_pretrained(directory)
-    return _curve("reward", log, "accuracy")
+    return _curve(log, "accuracy")
 
 
 def _common(seed: int, scratch: str) -> dict[str, Any]:
@@ -142,8 +147,8 @@ def _run(trainer: Trainer) -> list[dict[str, Any]]:
     return [entry for entry in trainer.state.log_history if "loss" in entry]
 
 
-def _curve(stage: str, log: list[dict[str, Any]], accuracy: str) -> Curve:
-    return [{**entry, "stage": stage, "accuracy": entry[accuracy]} for entry in log]
+def _curve(log: list[dict[str, Any]], accuracy: str) -> Curve:
+    return [{**entry, "accuracy": entry[accuracy]} for entry in log]
 
 
 @contextmanager

@@ -56,18 +56,19 @@ class Task(ABC):
         raise UserError(f"task {type(self).__name__}: has no pairs to train an SFT model on")
 
     def comparisons(
-        self, count: int, sample: Sampler
+        self, count: int, sample: Sampler, seed: int
     ) -> list[tuple[Prompt, Completion, Completion]]:
         """Return at most ``count`` (prompt, chosen, rejected); none of the prompts is in a split.
 
         Args:
             count: how many.
             sample: the SFT model, for tasks whose comparisons are not recorded.
+            seed: which prompts are drawn, and all noise. Equal seeds give equal comparisons.
 
         Raises:
             UserError: the task has none.
         """
-        del count, sample
+        del count, sample, seed
         raise UserError(f"task {type(self).__name__}: has no comparisons for a reward model")
 
 

@@ -34,7 +34,7 @@ ALGORITHMS = ("ppo", "rloo", "online_dpo", "best_of_2")
 SEEDS = 357
 SPANS = 5  # per update
 LIMIT_S = 10.0  # on two cores; a slower one is information, not a failure
-MODELS = StageModels(Path(), Path(), "0123456789ab")
+MODELS = StageModels(Path(), Path(), "0123456789ab", "ba9876543210")
 PROVENANCE = {"threads": 1, "device": "cpu", "started_utc": "2024-01-01T00:00:00"}
 
 
@@ -70,7 +70,7 @@ def bench_sweep_start(benchmark: BenchmarkFixture, many_runs: tuple[Path, list[R
         with locked(results_dir):
             sweep(
                 runs,
-                {runs[0].stage.hash(): MODELS},
+                {runs[0].models_key: MODELS},
                 results_dir=results_dir,
                 preset="tiny",
                 workers=2,
@@ -142,6 +142,7 @@ def _write(results_dir: Path, run: RunConfig) -> str:
         result,
         preset="tiny",
         weights_digest=MODELS.digest,
+        sft_digest=MODELS.sft_digest,
         provenance={**provenance.code_and_host(), **PROVENANCE},
     )
 

@@ -128,7 +128,7 @@ def save(directory: Path, model: str = MODEL) -> StageModels:
     task().tokenizer.save_pretrained(directory / "sft")
     reward_model(model).save_pretrained(directory / "reward")
     task().tokenizer.save_pretrained(directory / "reward")
-    return StageModels(directory / "sft", directory / "reward", "random")
+    return StageModels(directory / "sft", directory / "reward", "random", "random")
 
 
 @torch.no_grad()

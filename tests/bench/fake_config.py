@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bench.algorithms.base import Algorithm
-from bench.config import StageConfig
+from bench.stage_config import StageConfig
 from bench.tasks.base import TaskConfig
 
 

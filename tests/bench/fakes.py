@@ -20,7 +20,7 @@ from bench.types import EvalRecord, Sample, Span, StepRecord
 
 from .fake_config import STAGE, FakeAlgorithm
 
-MODELS = {STAGE.hash(): SimpleNamespace(digest="0123456789ab")}
+MODELS = {STAGE.hash(): SimpleNamespace(digest="0123456789ab", sft_digest="ba9876543210")}
 PROVENANCE = {
     "git_revision": "f" * 40,
     "git_dirty": False,
@@ -109,6 +109,7 @@ def write(
         result(run, status),
         preset=preset,
         weights_digest="0123456789ab",
+        sft_digest="ba9876543210",
         timed=timed_arm(run),
         provenance={**PROVENANCE, **provenance},
     )

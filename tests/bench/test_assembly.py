@@ -6,10 +6,11 @@ from transformers import GPTNeoXForCausalLM
 
 from bench import algorithms
 from bench.assembly import assemble, engine_place, usable_device
-from bench.config import EvalConfig, RunConfig, StageConfig, StageParams
+from bench.config import EvalConfig, RunConfig
 from bench.errors import UserError
 from bench.processes.devices import deal
 from bench.processes.pool import Job, run_jobs
+from bench.stage_config import StageConfig, StageParams
 from bench.staleness import lag
 from bench.tasks.tldr_tiny.world import TldrTinyConfig
 from bench.types import StageModels
@@ -85,7 +86,7 @@ def models(policy, reward_model, tmp_path) -> StageModels:
     """Return checkpoints with a vocabulary of 16, one more than the world's."""
     policy.save_pretrained(tmp_path / "sft")
     reward_model.save_pretrained(tmp_path / "reward")
-    return StageModels(tmp_path / "sft", tmp_path / "reward", "")
+    return StageModels(tmp_path / "sft", tmp_path / "reward", "", "")
 
 
 def run_config(world: TldrTinyConfig = WORLD) -> RunConfig:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config import Execution, RunConfig, StageParams
+from bench.config import Execution, RunConfig
 from bench.errors import UserError
 from bench.staleness import ON_POLICY, lag, reuse
 
@@ -89,15 +89,3 @@ def test_an_engine_device_is_for_an_engine_in_its_own_process_here():
     for other in ({}, {"source": "overlapped", "workers": "ray"}):
         with pytest.raises(UserError, match="engine_device = 'cpu': only an engine in a process"):
             Execution(**other, engine_device="cpu")
-
-
-def test_stage_params_default_to_presets_tiny():
-    from bench.experiments.stage_configs import tiny_stage
-
-    assert tiny_stage("0.1m").params == StageParams()
-
-
-def test_stage_params_below_1_are_refused():
-    with pytest.raises(UserError, match="stage parameter comparisons = 0: must be above 0"):
-        StageParams(comparisons=0)
-    assert StageParams(sft_warmup_steps=0).sft_warmup_steps == 0

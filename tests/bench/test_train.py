@@ -13,13 +13,14 @@ from rich.console import Console
 from bench import train
 from bench.algorithms.corrections import ImportanceWeight
 from bench.algorithms.ppo import Ppo
-from bench.config import EvalConfig, Execution, StageConfig
+from bench.config import EvalConfig, Execution
 from bench.errors import UserError
 from bench.experiments.presets import preset
 from bench.experiments.starting_models import starting_models
 from bench.experiments.sweep import sweep
 from bench.paths import ROOT
 from bench.records import store
+from bench.stage_config import StageConfig
 from bench.staleness import lag, reuse
 from bench.tasks.tldr_tiny.world import TldrTinyConfig
 

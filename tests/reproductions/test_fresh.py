@@ -38,9 +38,11 @@ OWN = (
     "evals.parquet",
     "samples.parquet",
     "spans.parquet",
-    "checkpoints/0.1m-0123456789ab/provenance.json",
+    "checkpoints/sft-0.1m-0123456789ab/provenance.json",
+    "checkpoints/sft-0.1m-0123456789ab/model.safetensors",
+    "checkpoints/reward-owner--name-0123456789ab-s12/provenance.json",
+    "checkpoints/0.1m-0123456789ab/provenance.json",  # of before they were kept apart
     "checkpoints/0.1m-0123456789ab/sft/model.safetensors",
-    "checkpoints/owner--name-0123456789ab/provenance.json",
     "unfinished/0123456789ab-s0/state.json",
     "figures/fig_schedule.png",
     "figures/fig_schedule.svg",
@@ -48,7 +50,8 @@ OWN = (
     "figures/table_sft.parquet",
     "figures/ablation_lr_schedule.parquet",
     "logs/0123456789ab-s0.log",
-    "logs/stage-0123456789ab.log",
+    "logs/sft-0.1m-0123456789ab.log",
+    "logs/reward-0.1m-0123456789ab-s0.log",
     "logs/worker-77.log",
 )
 
@@ -70,7 +73,7 @@ def _sound(monkeypatch):
     def stop(*_, **__):
         raise UserError("stopped before anything is trained")
 
-    monkeypatch.setattr(script, "check", lambda configs, workers: None)
+    monkeypatch.setattr(script, "check", lambda *_: None)
     monkeypatch.setattr(script, "starting_models", stop)
 
 

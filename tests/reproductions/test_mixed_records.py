@@ -37,7 +37,7 @@ def test_runs_of_older_weights_are_left_out_and_named(results, capsys):
     output = capsys.readouterr().out
     assert f"Data: {results}/tiny (7 of 7 cells, 14 runs)" in output
     assert (
-        "Left out: 35 runs from older SFT and reward models (0.1m: weights aaaaaaaaaaaa); "
+        "Left out: 35 runs from older SFT and reward models (0.1m: aaaaaaaaaaaa); "
         "what counts is the newest (0.1m: bbbbbbbbbbbb)" in output
     )
     (line,) = (line for line in output.splitlines() if line.strip().startswith("C1 "))
@@ -96,11 +96,11 @@ def test_a_figure_that_cannot_be_drawn_does_not_stop_the_others(results, capsys)
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "{}", "null", '{"weights_digest": "0123456789ab", "reward_agreement": {}}'],
+    ["", "{", "[]", "{}", "null", '{"pair_digest": "0123456789ab", "reward_agreement": {}}'],
 )
 def test_table_sft_goes_without_a_damaged_provenance(results, capsys, text):
     write(results / "tiny", SFT, seeds=(0,))
-    folder = results / "tiny" / "checkpoints" / "0.1m"
+    folder = results / "tiny" / "checkpoints" / "reward-0.1m"
     folder.mkdir(parents=True)
     (folder / "provenance.json").write_text(text)
     assert script.main([SFT], ["--replot"]) == 0

@@ -171,10 +171,10 @@ def test_table_sft_evaluates_each_size_once_before_the_first_update(results, cap
     assert all(cell.schedule == ON_POLICY and cell.updates == 1 for cell in cells)
     assert [cell.learning_rate_at(0) for cell in cells] == [0.0] * len(models)
     write(results / "tiny", SFT, seeds=(0,))
-    folder = results / "tiny" / "checkpoints" / "0.1m"
+    folder = results / "tiny" / "checkpoints" / "reward-0.1m"
     folder.mkdir(parents=True)
     (folder / "provenance.json").write_text(
-        '{"weights_digest": "0123456789ab", "reward_agreement": 0.75}'
+        '{"pair_digest": "0123456789ab", "reward_agreement": 0.75}'
     )
     assert script.main([SFT], ["--replot"]) == 0
     assert f"Table: {results}/tiny/figures/table_sft.parquet" in capsys.readouterr().out
@@ -228,13 +228,10 @@ def test_a_second_sweep_in_the_same_directory_is_refused(results, capsys):
 
 
 def test_a_checkpoint_without_weights_is_refused(results, capsys):
-    from bench.stages import checkpoint_name
-
-    name = checkpoint_name(preset("tiny").stage())
-    path = results / "tiny" / "checkpoints" / name
-    (path / "sft").mkdir(parents=True)
+    path = results / "tiny" / "checkpoints" / preset("tiny").stage().sft().name
+    path.mkdir(parents=True)
     line = fails(capsys, [])
-    assert line.startswith(f"error: checkpoint {path}/sft: ")
+    assert line.startswith(f"error: checkpoint {path}: ")
     assert f"delete {path}" in line
 
 

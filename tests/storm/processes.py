@@ -40,7 +40,7 @@ class Watch:
         self._checkpoints = Path()
 
     def start(self, main: int, checkpoints: Path) -> None:
-        """Watch a new command; until there are checkpoints its workers train them."""
+        """Watch a new command; until there is a reward model its workers train models."""
         self._main, self._checkpoints = main, checkpoints
         self.first_seen_s.clear()
         self._kinds.clear()
@@ -107,6 +107,6 @@ class Watch:
             if self._kinds.get(parent) == WORKER:
                 self._kinds[pid] = ENGINE
             else:
-                training = not any(self._checkpoints.glob("*/provenance.json"))
+                training = not any(self._checkpoints.glob("reward-*/provenance.json"))
                 self._kinds[pid] = TRAINER if training else WORKER
         return self._kinds[pid]

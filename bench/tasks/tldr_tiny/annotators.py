@@ -46,18 +46,27 @@ class AnnotatedPost:
         return (*sentences(self.clauses), EOS)
 
 
-def annotated_posts(world: TldrTinyConfig, stream: str) -> Iterator[AnnotatedPost]:
+def annotated_posts(world: TldrTinyConfig, stream: str, seed: int = 0) -> Iterator[AnnotatedPost]:
     """Yield the stream's posts endlessly, always the same posts in the same order.
 
-    Draws come from a Philox stream keyed by (seed, stream). A post's content decides which streams
-    may use it, so no post is in two splits, or in a split and in a stage's stream.
+    Draws are those of ``generator``, by the stream and a seed of its own. A post's content decides
+    which streams may use it, so no post is in two splits, or in a split and in a stage's stream.
     """
-    rng = np.random.Generator(np.random.Philox(key=[world.seed, STREAMS.index(stream)]))
+    rng = generator(world, STREAMS.index(stream), seed)
     while True:
         statements = draw_statements(world, rng, CHUNK)
         clauses, told = summarise(world, rng, statements)
         for i in np.flatnonzero(pool(statements) == POOL_OF[stream]):
             yield AnnotatedPost(statements[i], clauses[i][told[i]])
+
+
+def generator(world: TldrTinyConfig, stream: int, seed: int) -> np.random.Generator:
+    """Return a Philox generator: keyed by the world's seed and the stream, counting from ``seed``.
+
+    The seed is the counter's highest word, so that no two seeds' draws overlap.
+    """
+    key, counter = [world.seed, stream], [0, 0, 0, seed]
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
 def summarise(

@@ -17,7 +17,13 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from bench.tasks.base import Completion, Sampler, Split, Task
-from bench.tasks.tldr_tiny.annotators import STREAMS, AnnotatedPost, annotated_posts, perturb
+from bench.tasks.tldr_tiny.annotators import (
+    STREAMS,
+    AnnotatedPost,
+    annotated_posts,
+    generator,
+    perturb,
+)
 from bench.tasks.tldr_tiny.judge import judge
 from bench.tasks.tldr_tiny.world import SPECIAL, TldrTinyConfig
 from bench.types import Prompt
@@ -68,14 +74,14 @@ class TldrTiny(Task):
         for prompt, post in self._stream("sft"):
             yield prompt, post.reference()
 
-    def comparisons(self, count: int, sample: Sampler) -> list[Comparison]:
+    def comparisons(self, count: int, sample: Sampler, seed: int) -> list[Comparison]:
         """Return comparisons labelled by the gold judge; none of their prompts is in a split.
 
         Half of them are between two samples of the SFT model, half between a reference and the
         same one perturbed. Ties are dropped and replaced.
         """
-        rng = np.random.Generator(np.random.Philox(key=[self.world.seed, len(STREAMS)]))
-        stream = self._stream("comparisons")
+        rng = generator(self.world, len(STREAMS), seed)
+        stream = self._stream("comparisons", seed)
         found: list[Comparison] = []
         while len(found) < count:
             rows = list(islice(stream, min(2048, count)))
@@ -90,9 +96,10 @@ class TldrTiny(Task):
                     found.append((prompt, chosen, rejected))
         return found[:count]
 
-    def _stream(self, name: str) -> Iterator[tuple[Prompt, AnnotatedPost]]:
-        first = STREAMS.index(name) * PROMPTS_PER_STREAM
-        for i, post in enumerate(annotated_posts(self.world, name)):
+    def _stream(self, name: str, seed: int = 0) -> Iterator[tuple[Prompt, AnnotatedPost]]:
+        # Only the last stream has seeds: their ids lie beyond those of all others.
+        first = (STREAMS.index(name) + seed) * PROMPTS_PER_STREAM
+        for i, post in enumerate(annotated_posts(self.world, name, seed)):
             yield Prompt(first + i, post.prompt()), post
 
 

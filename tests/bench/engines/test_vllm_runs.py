@@ -50,7 +50,7 @@ def config(schedule):
 def random_models(directory, size):
     """Return an untrained policy and reward model."""
     tokenizer = smoke_stage().task.build().tokenizer
-    models = StageModels(directory / "sft", directory / "reward", "random")
+    models = StageModels(directory / "sft", directory / "reward", "random", "random")
     initial_policy(size, tokenizer, seed=0).save_pretrained(models.sft_dir)
     torch.manual_seed(1)
     settings = gpt_neox_config(size, tokenizer)
@@ -176,4 +176,4 @@ def test_an_engine_that_cannot_start_is_one_line_and_leaves_nothing(tmp_path_fac
 
 def test_vllm_is_refused_inline(tmp_path):
     with pytest.raises(UserError, match=r"^engine 'vllm': needs its own process, source must be"):
-        train(config(lag(1)), StageModels(tmp_path, tmp_path, "none"))
+        train(config(lag(1)), StageModels(tmp_path, tmp_path, "none", "none"))

@@ -25,7 +25,7 @@ class Holding(FakeExecute):
         return trained
 
 
-def tell_gpus(directory, job, on_progress) -> None:
+def tell_gpus(directories, job, on_progress) -> None:
     del job, on_progress
-    (directory / os.environ["CUDA_VISIBLE_DEVICES"]).touch()
+    (directories[0] / os.environ["CUDA_VISIBLE_DEVICES"]).touch()
     time.sleep(1.0)  # so that the other one is given another worker

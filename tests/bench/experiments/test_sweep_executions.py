@@ -1,5 +1,6 @@
 """How a sweep carries out its runs: which alone, which resumable."""
 
+from dataclasses import replace
 from io import StringIO
 
 import pandas as pd
@@ -73,10 +74,12 @@ def test_each_run_has_gpus_of_its_own_and_timed_runs_have_two(
 
 def test_models_are_trained_on_a_gpu_each(tmp_path, monkeypatch):
     fake_driver.install(tmp_path, monkeypatch, fake_driver.listing(2))
-    monkeypatch.setattr(sweep, "_build_stage", tell_gpus)
-    stages = {name: fakes.config().stage for name in ("first", "second")}
-    sweep.build_stages(stages, tmp_path, workers=None, console=Console(file=StringIO()))
-    assert sorted(path.name for path in tmp_path.glob("GPU-*")) == [A, B]
+    monkeypatch.setattr(sweep, "_build", tell_gpus)
+    stage, cache = fakes.config().stage, tmp_path / "checkpoints"
+    cache.mkdir()
+    parts = [replace(stage, model=size).sft() for size in ("first", "second")]
+    sweep.build_models(parts, [cache], workers=None, console=Console(file=StringIO()))
+    assert sorted(path.name for path in cache.glob("GPU-*")) == [A, B]
 
 
 def test_what_a_run_reports_reaches_the_pool(monkeypatch):

@@ -18,7 +18,7 @@ def models(
 ) -> StageModels:
     policy.save_pretrained(tmp_path / "sft")
     reward_model.save_pretrained(tmp_path / "reward")
-    return StageModels(tmp_path / "sft", tmp_path / "reward", "")
+    return StageModels(tmp_path / "sft", tmp_path / "reward", "", "")
 
 
 def test_sampler_groups_by_prompt_and_keys_draws_by_prompt_and_seed(

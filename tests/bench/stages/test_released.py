@@ -6,8 +6,8 @@ import pytest
 from transformers import PreTrainedModel
 
 from bench import hub
-from bench.config import StageConfig
 from bench.errors import UserError
+from bench.stage_config import StageConfig
 from bench.stages import find, resolve
 from bench.tasks.tldr import STAGE_MODELS, TldrConfig
 
@@ -29,7 +29,7 @@ def hub_dir(
 def test_released_checkpoints_are_taken_from_where_the_task_says(hub_dir: Path) -> None:
     stage = StageConfig(task=TldrConfig(), model="410m")
     sft, reward = STAGE_MODELS["410m"]
-    found = resolve(stage, cache_dir=hub_dir / "unused")
+    found = resolve(stage, 0, cache_dir=hub_dir / "unused")
     assert (found.sft_dir, found.reward_dir) == (hub_dir / sft, hub_dir / reward)
     assert not (hub_dir / "unused").exists()
 
@@ -38,7 +38,7 @@ def test_a_released_checkpoint_without_weights_is_not_to_be_deleted(hub_dir: Pat
     sft, _ = STAGE_MODELS["410m"]
     (hub_dir / sft / "model.safetensors").unlink()
     with pytest.raises(UserError) as raised:
-        find(StageConfig(task=TldrConfig(), model="410m"), [])
+        find(StageConfig(task=TldrConfig(), model="410m"), 0, [])
     assert str(raised.value) == (
         f"checkpoint {hub_dir / sft}: has no config.json or no safetensors; "
         "put the model's files there"

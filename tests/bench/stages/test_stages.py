@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -18,9 +19,10 @@ from transformers import (
 )
 
 from bench import stages
-from bench.config import StageConfig, StageParams
 from bench.errors import UserError
-from bench.stages import CURVES, find, resolve, trainers
+from bench.stage_config import StageConfig, StageParams
+from bench.stages import CURVES, build, find, missing, resolve, trainers
+from bench.stages.tiny_models import SIZES
 from bench.tasks.tldr_tiny.world import TldrTinyConfig
 from bench.types import StageModels
 
@@ -33,6 +35,7 @@ PARAMS = StageParams(
     max_completion_tokens=14, reward_epochs=1, reward_batch_size=4,
 )  # fmt: skip
 STAGE = StageConfig(task=WORLD, model="smoke", params=PARAMS)
+SFT, REWARD = STAGE.sft().name, STAGE.reward(0).name
 
 
 @pytest.fixture(scope="module")
@@ -42,42 +45,44 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def models(cache_dir: Path) -> StageModels:
-    return resolve(STAGE, cache_dir=cache_dir)
+    return resolve(STAGE, 0, cache_dir=cache_dir)
 
 
 @pytest.fixture
 def copied(models: StageModels, tmp_path: Path) -> Path:
     """Return a cache directory with a copy of the checkpoints, to be damaged."""
-    stage = models.sft_dir.parent
-    shutil.copytree(stage, tmp_path / stage.name)
-    return tmp_path
+    return shutil.copytree(models.sft_dir.parent, tmp_path / "copied")
 
 
 def files(directory: Path) -> set[str]:
     return {str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()}
 
 
-def test_resolve_leaves_the_two_checkpoints_and_their_record_and_nothing_else(
+def provenance(directory: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((directory / "provenance.json").read_text())
+    return record
+
+
+def test_resolve_leaves_the_two_models_with_their_records_and_nothing_else(
     cache_dir: Path, models: StageModels
 ) -> None:
-    checkpoint = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
-    name = f"smoke-{STAGE.hash()}"
-    assert files(cache_dir) == {
-        f"{name}/provenance.json",
-        f"{name}/training_curves.parquet",
-        f"{name}/sft/generation_config.json",
-        *(f"{name}/{part}/{file}" for part in ("sft", "reward") for file in checkpoint),
-    }
-    assert [path.name for path in cache_dir.iterdir()] == [name]
-    assert models.sft_dir == cache_dir / name / "sft"
+    saved = {
+        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "provenance.json", "training_curves.parquet",
+    }  # fmt: skip
+    assert {path.name for path in cache_dir.iterdir()} == {SFT, REWARD}
+    assert files(cache_dir / SFT) == saved | {"generation_config.json"}
+    assert files(cache_dir / REWARD) == saved
+    assert (models.sft_dir, models.reward_dir) == (cache_dir / SFT, cache_dir / REWARD)
 
 
-def test_digest_is_of_both_weight_files(models: StageModels) -> None:
-    weights = b"".join(
+def test_digests_are_of_the_sft_models_weights_and_of_both(models: StageModels) -> None:
+    sft, reward = (
         (directory / "model.safetensors").read_bytes()
         for directory in (models.sft_dir, models.reward_dir)
     )
-    assert models.digest == hashlib.sha256(weights).hexdigest()[:12]
+    assert models.digest == hashlib.sha256(sft + reward).hexdigest()[:12]
+    assert models.sft_digest == hashlib.sha256(sft).hexdigest()[:12]
 
 
 def test_checkpoints_load_as_pythias_architecture_with_the_tasks_tokenizer(
@@ -111,79 +116,68 @@ def test_reward_model_starts_from_the_sft_model_and_is_read_at_the_last_real_tok
 
 
 def test_provenance_says_what_was_trained_and_how_well_it_agrees(models: StageModels) -> None:
-    record = json.loads((models.sft_dir.parent / "provenance.json").read_text())
-    assert record["stage"] == STAGE.identity()
-    assert record["stage_hash"] == STAGE.hash()
-    assert record["weights_digest"] == models.digest
-    assert record["comparisons"] == 100
-    assert 0 <= record["reward_agreement"] <= 1
-    assert 0 < record["reward_agreement_n"] <= 64
-    assert record["wall_s"] >= record["sft_s"] > 0
-    assert record["trl"] is not None
+    sft, reward = provenance(models.sft_dir), provenance(models.reward_dir)
+    assert sft["config"] == STAGE.sft().identity()
+    assert (reward["config"], reward["seed"]) == (STAGE.reward(0).identity(), 0)
+    assert sft["weights_digest"] == reward["sft_digest"] == models.sft_digest
+    assert reward["pair_digest"] == models.digest
+    weights = (models.reward_dir / "model.safetensors").read_bytes()
+    assert reward["weights_digest"] == hashlib.sha256(weights).hexdigest()[:12]
+    assert reward["sha256"]["model.safetensors"] == hashlib.sha256(weights).hexdigest()
+    assert reward["comparisons"] == 100
+    assert 0 <= reward["reward_agreement"] <= 1
+    assert 0 < reward["reward_agreement_n"] <= 64
+    for record in (sft, reward):
+        assert record["wall_s"] > 0
+        assert record["trl"] is not None
 
 
-def test_training_curves_have_both_stages_and_sft_learns(models: StageModels) -> None:
-    table = pq.read_table(models.sft_dir.parent / "training_curves.parquet")
-    assert table.schema.names == CURVES.names
-    rows = table.to_pylist()
+def test_each_model_has_its_training_curve_and_sft_learns(models: StageModels) -> None:
+    sft, reward = (
+        pq.read_table(directory / "training_curves.parquet")
+        for directory in (models.sft_dir, models.reward_dir)
+    )
+    assert sft.schema.names == reward.schema.names == CURVES.names
     # Logged every 25 steps: SFT has 50, the reward model 100 comparisons in batches of 4.
-    assert [(row["stage"], row["step"]) for row in rows] == [
-        ("sft", 25),
-        ("sft", 50),
-        ("reward", 25),
-    ]
-    assert rows[1]["loss"] < rows[0]["loss"]
-    assert all(0 <= row["accuracy"] <= 1 for row in rows)
+    assert sft["step"].to_pylist() == [25, 50]
+    assert reward["step"].to_pylist() == [25]
+    first, last = sft["loss"].to_pylist()
+    assert last < first
+    assert all(0 <= row["accuracy"] <= 1 for row in sft.to_pylist() + reward.to_pylist())
 
 
 def test_resolve_trains_once(
     cache_dir: Path, models: StageModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "_train", lambda *_: pytest.fail("trained again"))
-    assert resolve(STAGE, cache_dir=cache_dir) == models
+    for trains in ("_train_sft", "_train_reward"):
+        monkeypatch.setattr(stages, trains, lambda *_: pytest.fail("trained again"))
+    assert resolve(STAGE, 0, cache_dir=cache_dir) == models
+    assert resolve(STAGE, 5, cache_dir=cache_dir) == models  # of all seeds
+    build(STAGE.reward(0), [cache_dir])  # as for a worker whose predecessor died at its end
 
 
-def test_fresh_replaces_the_checkpoints_by_bit_identical_ones_silently(
-    copied: Path,
+def test_models_made_anew_are_bit_identical_and_made_silently(
     models: StageModels,
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    reward_weights = copied / models.reward_dir.parent.name / "reward" / "model.safetensors"
-    reward_weights.unlink()
-    elsewhere = tmp_path_factory.mktemp("cwd")
+    elsewhere, cache = tmp_path_factory.mktemp("cwd"), tmp_path_factory.mktemp("again")
     monkeypatch.chdir(elsewhere)
     torch.manual_seed(123)  # must not matter
-    again = resolve(STAGE, cache_dir=copied, fresh=True)
-    assert again.digest == models.digest
-    assert [path.name for path in copied.iterdir()] == [models.sft_dir.parent.name]
+    again = resolve(STAGE, 0, cache_dir=cache)
+    for made, before in ((again.sft_dir, models.sft_dir), (again.reward_dir, models.reward_dir)):
+        names = ("config.json", "model.safetensors", "tokenizer.json", "training_curves.parquet")
+        assert all((made / name).read_bytes() == (before / name).read_bytes() for name in names)
     assert list(elsewhere.iterdir()) == []
     assert capfd.readouterr() == ("", "")
-
-
-def test_a_crash_leaves_what_was_there(
-    copied: Path, models: StageModels, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def crash(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(trainers, "train_reward", crash)
-    short = replace(STAGE, params=replace(PARAMS, sft_steps=1))
-    for stage in (STAGE, short):
-        with pytest.raises(KeyboardInterrupt):
-            resolve(stage, cache_dir=copied, fresh=True)
-    assert [path.name for path in copied.iterdir()] == [models.sft_dir.parent.name]
-    found = find(STAGE, [copied])
-    assert found is not None
-    assert found.digest == models.digest
 
 
 def test_what_interrupted_trainings_left_is_removed_before_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, other = f"smoke-{STAGE.hash()}", f"smoke-{replace(STAGE, seed=1).hash()}"
-    for left in (f".{name}-a1b2c3d4/new/sft", f".{name}-e5f6a7b8", f".{other}-a1b2c3d4"):
+    other = STAGE.reward(0).name
+    for left in (f".{SFT}-a1b2c3d4/new", f".{SFT}-e5f6a7b8", f".{other}-a1b2c3d4"):
         (tmp_path / left).mkdir(parents=True)
     found = []
 
@@ -191,16 +185,31 @@ def test_what_interrupted_trainings_left_is_removed_before_the_next(
         found.extend(path.name for path in tmp_path.iterdir())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stages, "_train", interrupt)
+    monkeypatch.setattr(stages, "_train_sft", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        resolve(STAGE, cache_dir=tmp_path)
+        resolve(STAGE, 0, cache_dir=tmp_path)
     assert f".{other}-a1b2c3d4" in found  # another's, which is not built now
-    (mine,) = (path for path in found if path.startswith(f".{name}-"))
-    assert mine not in (f".{name}-a1b2c3d4", f".{name}-e5f6a7b8")
+    (mine,) = (path for path in found if path.startswith(f".{SFT}-"))
+    assert mine not in (f".{SFT}-a1b2c3d4", f".{SFT}-e5f6a7b8")
     assert [path.name for path in tmp_path.iterdir()] == [f".{other}-a1b2c3d4"]
 
 
-def test_all_that_is_written_while_training_lies_in_the_stages_own_directory(
+def test_a_crash_while_the_reward_model_trains_leaves_the_sft_model(
+    tmp_path: Path, models: StageModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    shutil.copytree(models.sft_dir, tmp_path / SFT)
+    monkeypatch.setattr(trainers, "train_reward", crash)
+    with pytest.raises(KeyboardInterrupt):
+        resolve(STAGE, 0, cache_dir=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [SFT]
+    assert find(STAGE, 0, [tmp_path]) is None
+    assert missing(STAGE, 0, [tmp_path]) == [STAGE.reward(0)]
+
+
+def test_all_that_is_written_while_training_lies_in_the_models_own_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temporary, cache = tmp_path / "temporary", tmp_path / "cache"
@@ -217,9 +226,9 @@ def test_all_that_is_written_while_training_lies_in_the_stages_own_directory(
         return curve
 
     monkeypatch.setattr(trainers, "_run", noted)
-    name = resolve(STAGE, cache_dir=cache).sft_dir.parent.name
-    assert len(scratches) == 2
-    assert all(path.relative_to(cache).parts[0].startswith(f".{name}-") for path in scratches)
+    resolve(STAGE, 0, cache_dir=cache)
+    parts = [path.relative_to(cache).parts[0] for path in scratches]
+    assert [part.rpartition("-")[0] for part in parts] == [f".{SFT}", f".{REWARD}"]
     assert list(temporary.iterdir()) == []
 
 
@@ -227,49 +236,61 @@ def test_find_takes_the_first_directory_that_has_them(
     copied: Path, cache_dir: Path, models: StageModels, tmp_path: Path
 ) -> None:
     empty = tmp_path / "none"
-    assert find(STAGE, [empty]) is None
-    assert find(replace(STAGE, seed=1), [cache_dir]) is None
-    assert find(STAGE, [empty, cache_dir, copied]) == models
+    assert find(STAGE, 0, [empty]) is None
+    assert find(replace(STAGE, seed=1), 0, [cache_dir]) is None
+    assert find(STAGE, 0, [empty, cache_dir, copied]) == models
+    shutil.rmtree(copied / SFT)  # each model on its own
+    found = find(STAGE, 0, [copied, cache_dir])
+    assert found == replace(models, reward_dir=copied / REWARD)
 
 
-@pytest.mark.parametrize("part", ["sft", "reward"])
+@pytest.mark.parametrize("part", [SFT, REWARD])
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
-def test_find_refuses_a_checkpoint_that_lacks_a_file(
-    copied: Path, models: StageModels, part: str, file: str
-) -> None:
-    (copied / models.sft_dir.parent.name / part / file).unlink()
+def test_find_refuses_a_checkpoint_that_lacks_a_file(copied: Path, part: str, file: str) -> None:
+    (copied / part / file).unlink()
     with pytest.raises(UserError, match=rf"{part}: has no config.json or no safetensors; delete"):
-        find(STAGE, [copied])
+        find(STAGE, 0, [copied])
 
 
-@pytest.mark.parametrize("part", ["sft", "reward"])
-def test_find_refuses_a_damaged_config(copied: Path, models: StageModels, part: str) -> None:
-    stage = copied / models.sft_dir.parent.name
-    file = stage / part / "config.json"
+@pytest.mark.parametrize("part", [SFT, REWARD])
+def test_find_refuses_a_damaged_config(copied: Path, part: str) -> None:
+    file = copied / part / "config.json"
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(UserError) as raised:
-        find(STAGE, [copied])
+        find(STAGE, 0, [copied])
     assert str(raised.value).startswith(f"{file}: ")
-    assert str(raised.value).endswith(f"; delete {stage} to have it made anew")
+    assert str(raised.value).endswith(f"; delete {copied / part} to have it made anew")
     assert "\n" not in str(raised.value)
 
 
-def test_find_refuses_truncated_weights(copied: Path, models: StageModels) -> None:
-    file = copied / models.sft_dir.parent.name / "sft" / "model.safetensors"
+def test_find_refuses_truncated_weights(copied: Path) -> None:
+    file = copied / SFT / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(UserError, match=r"sft/model.safetensors: .*; delete"):
-        find(STAGE, [copied])
+    with pytest.raises(UserError, match=rf"{SFT}/model.safetensors: .*; delete"):
+        find(STAGE, 0, [copied])
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"model": "3m"}, "model '3m': allowed are smoke, 0.1m, 0.4m, 2m"),
-    ],
-)
-def test_resolve_refuses_what_cannot_be_trained(
-    tmp_path: Path, changes: dict[str, object], message: str
+def test_a_damaged_reward_model_names_itself_and_is_made_anew_once_deleted(
+    copied: Path, models: StageModels
 ) -> None:
-    with pytest.raises(UserError, match=message):
-        resolve(replace(STAGE, **changes), cache_dir=tmp_path)
+    file = copied / REWARD / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    for look in (find, missing):
+        with pytest.raises(UserError) as raised:
+            look(STAGE, 0, [copied])
+        assert str(raised.value) == (
+            f"{copied / REWARD}: model.safetensors changed since the training; "
+            f"delete {copied / REWARD} to have it made anew"
+        )
+    shutil.rmtree(copied / REWARD)
+    assert missing(STAGE, 0, [copied]) == [STAGE.reward(0)]
+    assert resolve(STAGE, 0, cache_dir=copied).digest == models.digest
+
+
+def test_resolve_refuses_what_cannot_be_trained(tmp_path: Path) -> None:
+    allowed = ", ".join(SIZES)
+    with pytest.raises(UserError, match=f"^model '3m': allowed are {allowed}$"):
+        resolve(replace(STAGE, model="3m"), 0, cache_dir=tmp_path)
+    with pytest.raises(UserError, match="task tldr_tiny: its models are not released, give stage"):
+        resolve(replace(STAGE, params=None), 0, cache_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []

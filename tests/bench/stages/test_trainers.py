@@ -1,5 +1,6 @@
 """TRL's trainers minimise what the paper says: checked at learning rate 0 against plain loops."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ from transformers import (
     GPTNeoXForCausalLM,
     GPTNeoXForSequenceClassification,
     PreTrainedTokenizerBase,
+    Trainer,
 )
 
-from bench.config import StageParams
+from bench.stage_config import StageParams
+from bench.stages import trainers
 from bench.stages.tiny_models import initial_policy
 from bench.stages.trainers import train_reward, train_sft
 from bench.tasks.tldr_tiny.task import build_tokenizer
@@ -58,7 +61,7 @@ def test_sft_loss_is_the_cross_entropy_of_the_completion_tokens(
     pairs = [(Prompt(i, p), c) for i, (p, c) in enumerate(zip(prompts, completions, strict=True))]
     (entry,) = train_sft(untrained, tokenizer, pairs, STILL, 0, tmp_path / "sft")
     assert entry["loss"] == pytest.approx(np.mean(expected), rel=1e-4)
-    assert (entry["stage"], entry["step"]) == ("sft", 25)
+    assert entry["step"] == 25
 
 
 def test_reward_loss_is_bradley_terry_plus_centering_at_the_last_token(
@@ -81,3 +84,32 @@ def test_reward_loss_is_bradley_terry_plus_centering_at_the_last_token(
     assert entry["loss"] == pytest.approx((bradley_terry + centering).mean(), rel=1e-4)
     assert entry["accuracy"] == pytest.approx((chosen > rejected).mean(), abs=1e-6)
     assert centering.mean() > 1e-3  # large enough to be missed
+
+
+def test_each_trainer_takes_its_own_hyper_parameters_of_the_optimiser(
+    untrained: GPTNeoXForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+    run = trainers._run
+
+    def noted(trainer: Trainer) -> trainers.Curve:
+        curve = run(trainer)
+        optimiser = trainer.optimizer.param_groups[0]
+        seen.append((optimiser["betas"][1], optimiser["weight_decay"], trainer.args.warmup_steps))
+        return curve
+
+    monkeypatch.setattr(trainers, "_run", noted)
+    params = replace(
+        STILL, sft_adam_beta2=0.9, sft_weight_decay=0.1, sft_warmup_steps=3,
+        reward_adam_beta2=0.8, reward_weight_decay=0.2, reward_warmup_steps=2,
+    )  # fmt: skip
+    prompts = [Prompt(i, row) for i, row in enumerate(rows(0, 3))]
+    for chosen in (STILL, params):
+        pairs = list(zip(prompts, rows(1, 3), strict=True))
+        train_sft(untrained, tokenizer, pairs, chosen, 0, tmp_path / "sft")
+        comparisons = list(zip(prompts, rows(1, 4), rows(2, 2), strict=True))
+        train_reward(tmp_path / "sft", tokenizer, comparisons, chosen, 0, tmp_path / "reward")
+    assert seen == [(0.999, 0.0, 0), (0.999, 0.0, 0), (0.9, 0.1, 3), (0.8, 0.2, 2)]

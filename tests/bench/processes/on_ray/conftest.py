@@ -28,7 +28,7 @@ def smoke(tmp_path_factory):
     from bench.experiments.presets import preset
     from bench.stages import resolve
 
-    return resolve(preset("smoke").stage(), cache_dir=tmp_path_factory.mktemp("checkpoints"))
+    return resolve(preset("smoke").stage(), 0, cache_dir=tmp_path_factory.mktemp("checkpoints"))
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,7 @@ class Models:
     sft_dir: Path
     reward_dir: Path
     digest: str = "0123456789ab"
+    sft_digest: str = "ba9876543210"
 
 
 def tag_engine(model_dir):

@@ -118,7 +118,7 @@ def test_auto_trusts_no_file_of_another_user(tmp_path, monkeypatch):
 def test_auto_without_a_cluster_starts_one_and_leaves_nothing_running(
     tmp_path, ray_directory, smoke
 ):
-    shutil.copytree(smoke.sft_dir.parent.parent, tmp_path / "checkpoints")
+    shutil.copytree(smoke.sft_dir.parent, tmp_path / "checkpoints")
     own = ray_directory / "own"
     own.mkdir()
     done = script(

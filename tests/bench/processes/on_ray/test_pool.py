@@ -181,7 +181,7 @@ def test_a_sweep_on_the_cluster_is_the_local_one_even_if_a_worker_is_killed(
     tmp_path, smoke, monkeypatch
 ):
     smallest, found = preset("smoke"), smoke
-    models = {smallest.stage().hash(): found}
+    models = {smallest.stage().models_key(0): found}
     configs = [
         smallest.run_config(name, schedule, seed=seed)
         for name, schedule in (("rloo", ON_POLICY), ("online_dpo", reuse(2)))

@@ -1,5 +1,6 @@
 """The task as the rest of the suite sees it."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from bench.tasks.tldr_tiny import task as module
 from bench.tasks.tldr_tiny.task import TldrTiny
 from bench.tasks.tldr_tiny.world import TldrTinyConfig
 from bench.types import Prompt
@@ -95,7 +97,7 @@ def fake_samples(prompts: Sequence[Prompt], k: int) -> list[list[tuple[int, ...]
 
 
 def test_comparisons_are_labelled_by_the_judge_without_ties(task: TldrTiny) -> None:
-    found = task.comparisons(300, fake_samples)
+    found = task.comparisons(300, fake_samples, 0)
     assert len(found) == 300
     prompts, chosen, rejected = zip(*found, strict=True)
     assert (task.gold_rewards(prompts, chosen) > task.gold_rewards(prompts, rejected)).all()
@@ -116,5 +118,36 @@ def test_comparisons_are_half_samples_half_perturbed_references(task: TldrTiny) 
         assert k == 2
         return fake_samples(prompts, k)
 
-    task.comparisons(100, sample)
+    task.comparisons(100, sample, 0)
     assert set(asked) == {50}
+
+
+def test_comparisons_of_seed_0_are_those_the_recorded_reward_models_learned_from(
+    task: TldrTiny,
+) -> None:
+    found = task.comparisons(300, fake_samples, 0)
+    # Computed with the code that drew the recorded reward models' comparisons.
+    assert hashlib.sha256(repr(found).encode()).hexdigest()[:12] == "6080e7ccb59f"
+
+
+def test_another_seed_draws_other_comparisons_and_they_are_in_no_split_either(
+    task: TldrTiny,
+) -> None:
+    first, other = (task.comparisons(300, fake_samples, seed) for seed in (0, 7))
+    assert task.comparisons(300, fake_samples, 7) == other
+    ids, other_ids = ({prompt.prompt_id for prompt, *_ in one} for one in (first, other))
+    assert ids.isdisjoint(other_ids)
+    assert [p.token_ids for p, *_ in first] != [p.token_ids for p, *_ in other]
+    splits = [task.prompts(name) for name in ("train", "tuning", "eval")]
+    posts = {prompt.token_ids for split in splits for prompt in split}
+    assert posts.isdisjoint(prompt.token_ids for prompt, *_ in other)
+
+
+def test_another_seed_perturbs_the_same_references_otherwise(
+    task: TldrTiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posts = module.annotated_posts
+    monkeypatch.setattr(module, "annotated_posts", lambda world, name, _: posts(world, name))
+    first, other = (task.comparisons(300, fake_samples, seed) for seed in (0, 7))
+    assert [p.token_ids for p, *_ in first[:20]] == [p.token_ids for p, *_ in other[:20]]
+    assert [rejected for *_, rejected in first] != [rejected for *_, rejected in other]
