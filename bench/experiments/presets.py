@@ -4,6 +4,7 @@
 |---|---|---|---|---|
 | smoke | GPT-NeoX, 30k parameters | tldr_tiny, small | CPU, seconds | that the code runs |
 | tiny | GPT-NeoX 0.1M, 0.4M | tldr_tiny | CPU, minutes | mechanisms |
+| worth | GPT-NeoX 0.06M, 0.1M, 0.4M | tldr_worth | CPU, minutes | mechanisms, with headroom |
 | small | Pythia 410M | TL;DR | 1 GPU, hours | directions |
 | paper | Pythia 410M (1B, 2.8B) | TL;DR | several GPUs, days | the paper's claims |
 """
@@ -19,13 +20,13 @@ from bench import algorithms, paths
 from bench.algorithms.base import Algorithm
 from bench.config import EvalConfig, RunConfig
 from bench.errors import UserError
-from bench.experiments.stage_configs import smoke_stage, tiny_stage, tldr_stage
+from bench.experiments.stage_configs import smoke_stage, tiny_stage, tldr_stage, worth_stage
 from bench.experiments.tuned import RECORDED, Tuned, read_tuned
 from bench.stage_config import StageConfig
 from bench.staleness import ON_POLICY, Schedule
 from bench.tasks import task_config
 
-ORDER = ("smoke", "tiny", "small", "paper")
+ORDER = ("smoke", "tiny", "worth", "small", "paper")
 # Algorithms whose episode is a completion, not a prompt, in the authors' code.
 EPISODE_IS_COMPLETION = ("rloo", "rloo_vanilla", "copg")
 PUBLISHED = ("ppo", "rloo", "rloo_vanilla", "copg", "online_dpo", "online_ipo", "best_of_2")
@@ -65,7 +66,9 @@ class Preset:
             if size not in self.models:
                 raise UserError(f"{what} {size!r}: preset {self.name} has {', '.join(self.models)}")
         stage = self.stage_of(model)
-        if reward_model not in (None, model):
+        if reward_model == model:
+            stage = replace(stage, reward_model=None, reward_params=None)
+        elif reward_model is not None:
             params = self.stage_of(reward_model).params
             stage = replace(stage, reward_model=reward_model, reward_params=params)
         return stage if self.task is None else replace(stage, task=task_config(self.task)())
@@ -135,7 +138,7 @@ def preset(name: str, results_dir: Path | None = None, task: str | None = None) 
     Raises:
         UserError: there is none of that name, or a file of choices cannot be read.
     """
-    makers = {"smoke": _smoke, "tiny": _tiny, "small": _small, "paper": _paper}
+    makers = {"smoke": _smoke, "tiny": _tiny, "worth": _worth, "small": _small, "paper": _paper}
     if name not in makers:
         raise UserError(f"preset {name!r}: allowed are {', '.join(ORDER)}")
     found = makers[name]()
@@ -196,6 +199,31 @@ def _tiny() -> Preset:
         # Two completions of each prompt for every algorithm, so that all see the same number of
         # completions per update; the authors give PPO one (their episode is a prompt).
         completions_per_prompt={"ppo": 2},
+    )
+
+
+def _worth() -> Preset:
+    def run_of(stage: StageConfig, algorithm: Algorithm, schedule: Schedule) -> RunConfig:
+        return RunConfig(
+            stage=stage,
+            algorithm=algorithm,
+            schedule=schedule,
+            updates=256,
+            prompts_per_batch=32,
+            learning_rate=1e-4,
+            max_completion_tokens=20,
+            evaluation=EvalConfig(every=16, prompts=512),
+        )
+
+    return Preset(
+        name="worth",
+        seeds=5,
+        models=("0.06m", "0.1m", "0.4m"),
+        n_values=(1, 2, 4, 8, 16, 32, 64),
+        verdicts=True,
+        stage_of=worth_stage,
+        run_of=run_of,
+        completions_per_prompt={"ppo": 2},  # as in preset tiny
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bench.stage_config import StageConfig, StageParams
 from bench.tasks import task_config
 from bench.tasks.tldr_tiny.world import TldrTinyConfig
+from bench.tasks.tldr_worth.world import TldrWorthConfig
 
 
 def tiny_stage(model: str) -> StageConfig:
@@ -44,6 +45,61 @@ def tiny_stage(model: str) -> StageConfig:
             reward_centering=0.01,
         ),
         seed=0,
+    )
+
+
+def worth_stage(model: str) -> StageConfig:
+    """Return the world of preset ``worth`` with a policy of size ``0.06m``, ``0.1m`` or ``0.4m``.
+
+    Larger models are trained for longer, so that they copy better and know more of what people
+    tell. One reward model of size ``0.1m`` per run seed scores policies of all sizes.
+    """
+    rewarded = "0.1m"
+    return StageConfig(
+        task=TldrWorthConfig(
+            verbs=32,
+            objects=54,
+            zipf_exponent=0.7,
+            statements=5,
+            interaction=0.3,
+            taste=0.6,
+            annotator_noise=0.2,
+            price=0.55,
+            embellished_rate=0.3,
+            train_prompts=16384,
+            tuning_prompts=1024,
+            eval_prompts=1024,
+            seed=0,
+        ),
+        model=model,
+        reward_model=None if model == rewarded else rewarded,
+        reward_per_seed=True,
+        params=_worth_params(model),
+        reward_params=None if model == rewarded else _worth_params(rewarded),
+        seed=0,
+    )
+
+
+def _worth_params(model: str) -> StageParams:
+    steps, learning_rate = {
+        "0.06m": (1000, 4e-3),
+        "0.1m": (1200, 4e-3),
+        "0.4m": (1800, 2e-3),
+    }[model]
+    return StageParams(
+        sft_steps=steps,
+        sft_batch_size=64,
+        sft_learning_rate=learning_rate,
+        sft_warmup_steps=100,
+        sft_adam_beta2=0.95,
+        sft_weight_decay=0.1,
+        comparisons=32000,
+        comparison_temperature=1.0,
+        max_completion_tokens=20,
+        reward_epochs=1,
+        reward_batch_size=32,
+        reward_learning_rate=1e-3,
+        reward_centering=0.01,
     )
 
 

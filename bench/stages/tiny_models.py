@@ -12,6 +12,7 @@ from bench.errors import UserError
 # Named by their number of parameters at a vocabulary of 60 words.
 SIZES: dict[str, dict[str, int]] = {
     "smoke": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2},
+    "0.06m": {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3},
     "0.1m": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
     "0.4m": {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
     "2m": {"hidden_size": 192, "num_hidden_layers": 4, "num_attention_heads": 6},

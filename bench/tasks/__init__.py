@@ -12,6 +12,7 @@ from bench.tasks.base import TaskConfig
 TASKS = {
     "tldr": "bench.tasks.tldr:TldrConfig",
     "tldr_tiny": "bench.tasks.tldr_tiny.world:TldrTinyConfig",
+    "tldr_worth": "bench.tasks.tldr_worth.world:TldrWorthConfig",
 }
 
 

@@ -1,0 +1,1 @@
+"""``tldr_worth``: summarise a generated post; what is worth telling is a matter of knowledge."""
