@@ -64,7 +64,7 @@ def worth_stage(model: str) -> StageConfig:
             interaction=0.3,
             taste=0.6,
             annotator_noise=0.2,
-            price=0.55,
+            price=0.6,
             embellished_rate=0.3,
             train_prompts=16384,
             tuning_prompts=1024,

@@ -15,7 +15,7 @@ from plots.analysis.frames import Record
 
 Kind = Literal["direction", "at_least", "equivalence", "magnitude"]
 Outcome = Literal["final", "area", "frontier", "time"]
-PRESETS = ("smoke", "tiny", "small", "paper")
+PRESETS = ("smoke", "tiny", "worth", "small", "paper")
 
 
 COLUMNS = {"final": "win_rate", "area": "win_rate_area"}  # of ``Record.final``, by outcome

@@ -129,7 +129,7 @@ def test_every_field_of_the_execution_has_a_flag(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--preset", "huge"], "preset 'huge': allowed are smoke, tiny, small, paper"),
+        (["--preset", "huge"], "preset 'huge': allowed are smoke, tiny, worth, small, paper"),
         (["--algorithm", "sarsa"], "algorithm 'sarsa': allowed are best_of_2, "),
         (["--task", "chess"], "task 'chess': allowed are tldr, tldr_tiny"),
         (["--updates", "0"], "updates = 0: must be at least 1"),

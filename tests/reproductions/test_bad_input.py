@@ -47,7 +47,7 @@ def results(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--preset", "huge"], "preset 'huge': allowed are smoke, tiny, small, paper"),
+        (["--preset", "huge"], "preset 'huge': allowed are smoke, tiny, worth, small, paper"),
         (
             ["--algorithms", "ppo,dqn"],
             f"argument --algorithms: 'dqn': allowed are {', '.join(ALGORITHMS)}",

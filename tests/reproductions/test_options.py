@@ -58,7 +58,7 @@ ALGORITHMS = ", ".join(algorithms.ALGORITHMS)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--preset huge", "preset 'huge': allowed are smoke, tiny, small, paper"),
+        ("--preset huge", "preset 'huge': allowed are smoke, tiny, worth, small, paper"),
         ("--algorithms ppo,dqn", f"argument --algorithms: 'dqn': allowed are {ALGORITHMS}"),
         (
             "--n 0",

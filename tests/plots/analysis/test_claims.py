@@ -147,7 +147,7 @@ def test_verdict_text_names_the_scale():
 
 
 def test_verdict_refuses_an_unknown_preset():
-    with pytest.raises(UserError, match=r"preset 'huge'.*smoke, tiny, small, paper"):
+    with pytest.raises(UserError, match=r"preset 'huge'.*smoke, tiny, worth, small, paper"):
         claims.verdict([], DIRECTION, "huge")
 
 
