@@ -47,11 +47,26 @@ class Preset:
     engine: str = "hf"
     task: str | None = None  # in place of the preset's own, at its default parameters
     tuned: Mapping[str, Tuned] = field(default_factory=dict)  # by algorithm
+    # By other sizes than the first, which may have choices of their own; then by algorithm.
+    tuned_by_size: Mapping[str, Mapping[str, Tuned]] = field(default_factory=dict)
 
-    @property
-    def key(self) -> str:
-        """The preset's name in files of choices. Hyper-parameters are chosen for one task."""
-        return self.name if self.task is None else f"{self.name}:{self.task}"
+    def key_of(self, model: str | None = None) -> str:
+        """Return the name of a size's choices in a file of them. They are for one task.
+
+        Those of the first size have the preset's name, as they are for all sizes without their own.
+        """
+        key = self.name if self.task is None else f"{self.name}:{self.task}"
+        return key if model in (None, self.models[0]) else f"{key}/{model}"
+
+    def choice(self, algorithm: str, model: str | None = None) -> Tuned | None:
+        """Return what was chosen for an algorithm at a size, or else at the preset's first."""
+        own = self.tuned_by_size.get(model or self.models[0], {})
+        return own.get(algorithm, self.tuned.get(algorithm))
+
+    def tuned_at(self, algorithm: str, model: str) -> str | None:
+        """Return the other size at which the choice was made that a size runs at, if it was."""
+        own = model == self.models[0] or algorithm in self.tuned_by_size.get(model, {})
+        return None if own or algorithm not in self.tuned else self.models[0]
 
     def stage(self, model: str | None = None) -> StageConfig:
         """Return what a policy of this size starts from.
@@ -65,8 +80,8 @@ class Preset:
         stage = self.stage_of(model)
         return stage if self.task is None else replace(stage, task=task_config(self.task)())
 
-    def algorithm(self, name: str) -> Algorithm:
-        """Return an algorithm with its hyper-parameters at this preset.
+    def algorithm(self, name: str, model: str | None = None) -> Algorithm:
+        """Return an algorithm with its hyper-parameters at this preset and size.
 
         Raises:
             UserError: there is none of that name, or a tuned value is out of range.
@@ -74,8 +89,8 @@ class Preset:
         params: dict[str, Any] = {}
         if name in self.completions_per_prompt:
             params["completions_per_prompt"] = self.completions_per_prompt[name]
-        if name in self.tuned:
-            params |= self.tuned[name].algorithm_params
+        if (chosen := self.choice(name, model)) is not None:
+            params |= chosen.algorithm_params
         return algorithms.build(name, params)
 
     def run_config(
@@ -92,13 +107,17 @@ class Preset:
         Raises:
             UserError: a value is out of range; see ``RunConfig``.
         """
-        config = self.run_of(self.stage(model), self.algorithm(algorithm), schedule)
-        if algorithm in self.tuned:
-            config = replace(config, learning_rate=self.tuned[algorithm].learning_rate)
+        config = self.run_of(self.stage(model), self.algorithm(algorithm, model), schedule)
+        if (chosen := self.choice(algorithm, model)) is not None:
+            config = replace(config, learning_rate=chosen.learning_rate)
         return replace(config, engine=self.engine, seed=seed, **overrides)
 
     def is_tuned(
-        self, algorithm: str, learning_rate: float, algorithm_params: Mapping[str, Any]
+        self,
+        algorithm: str,
+        learning_rate: float,
+        algorithm_params: Mapping[str, Any],
+        model: str | None = None,
     ) -> bool:
         """Return whether a run has the hyper-parameters that were chosen for its algorithm.
 
@@ -108,10 +127,11 @@ class Preset:
             algorithm: its name.
             learning_rate: of the run.
             algorithm_params: as ``Algorithm.identity`` gives them.
+            model: the run's size, which may have no choice of its own; None: the first.
         """
-        if algorithm not in self.tuned and algorithm not in self.published:
+        if self.choice(algorithm, model) is None and algorithm not in self.published:
             return False
-        chosen = self.run_config(algorithm, ON_POLICY)
+        chosen = self.run_config(algorithm, ON_POLICY, model=model)
         expected = chosen.learning_rate, chosen.algorithm.identity()
         return (learning_rate, algorithm_params) == expected
 
@@ -135,9 +155,16 @@ def preset(name: str, results_dir: Path | None = None, task: str | None = None) 
     if task is not None and task_config(task) is not type(found.stage().task):
         found = replace(found, task=task, published=())
     own = (results_dir or paths.results_dir(name)) / paths.TUNED
-    choices = read_tuned(RECORDED), read_tuned(own)
-    recorded, users = (file.get(found.key, {}) for file in choices)
-    return replace(found, tuned=recorded | users)
+    recorded, users = read_tuned(RECORDED), read_tuned(own)
+
+    def chosen(model: str) -> dict[str, Tuned]:
+        key = found.key_of(model)
+        return recorded.get(key, {}) | users.get(key, {})
+
+    first, *others = found.models
+    return replace(
+        found, tuned=chosen(first), tuned_by_size={model: chosen(model) for model in others}
+    )
 
 
 def _smoke() -> Preset:
