@@ -127,11 +127,12 @@ class Preset:
             algorithm: its name.
             learning_rate: of the run.
             algorithm_params: as ``Algorithm.identity`` gives them.
-            model: the run's size, which may have no choice of its own; None: the first.
+            model: the run's size, which may have no choice of its own, or be none of the preset's.
         """
         if self.choice(algorithm, model) is None and algorithm not in self.published:
             return False
-        chosen = self.run_config(algorithm, ON_POLICY, model=model)
+        known = model if model in self.models else None
+        chosen = self.run_config(algorithm, ON_POLICY, model=known)
         expected = chosen.learning_rate, chosen.algorithm.identity()
         return (learning_rate, algorithm_params) == expected
 

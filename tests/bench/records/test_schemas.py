@@ -5,8 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.paths import record_dir
-from bench.records import store
-from bench.records.schemas import schema_of
+from bench.records.schemas import SCHEMAS, schema_of
 
 
 def test_the_columns_of_steps_are_the_fields_of_a_step_record():
@@ -19,11 +18,18 @@ def test_the_columns_of_steps_are_the_fields_of_a_step_record():
         ("score_s", "double"), ("learn_s", "double"), ("publish_s", "double"),
         ("metrics", "map<string, double>"),
     ]  # fmt: skip
-    assert [(field.name, str(field.type)) for field in store.SCHEMAS["steps"]] == expected
+    assert [(field.name, str(field.type)) for field in SCHEMAS["steps"]] == expected
+
+
+def test_the_columns_of_outcomes_are_the_fields_of_an_outcome():
+    assert [(field.name, str(field.type)) for field in SCHEMAS["outcomes"]] == [
+        ("run_id", "string"), ("prompt_id", "int64"), ("outcome", "string"),
+        ("completion_tokens", "int64"), ("reference_tokens", "int64"),
+    ]  # fmt: skip
 
 
 def test_a_field_that_may_be_none_has_the_type_of_its_values():
-    runs = store.SCHEMAS["runs"]
+    runs = SCHEMAS["runs"]
     names = ("timed", "diverged_at", "git_dirty", "cores")
     assert [str(runs.field(name).type) for name in names] == ["string", "int64", "bool", "int64"]
 
@@ -31,8 +37,8 @@ def test_a_field_that_may_be_none_has_the_type_of_its_values():
 @pytest.mark.parametrize("table", ["runs", "steps", "evals", "samples", "spans"])
 def test_the_schemas_are_those_of_the_recorded_files(table):
     recorded = pq.read_schema(record_dir("tiny") / f"{table}.parquet")
-    assert recorded.names == store.SCHEMAS[table].names
-    assert recorded.equals(store.SCHEMAS[table])
+    assert recorded.names == SCHEMAS[table].names
+    assert recorded.equals(SCHEMAS[table])
 
 
 def test_schema_of_refuses_a_type_that_has_no_column():
