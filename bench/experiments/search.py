@@ -252,9 +252,8 @@ def table(preset: Preset, scores: Scores, model: str | None = None) -> pd.DataFr
 
 
 def config_of(preset: Preset, trial: Trial, seed: int, model: str | None = None) -> RunConfig:
-    """Return the run of a trial: on-policy, evaluated on the tuning split."""
-    untuned = replace(preset, tuned={}, tuned_by_size={})
-    config = untuned.run_config(trial.algorithm, ON_POLICY, model=model, seed=seed)
+    """Return the run of a trial, whatever was chosen before: on-policy, on the tuning split."""
+    config = preset.run_config(trial.algorithm, ON_POLICY, model=model, seed=seed)
     return replace(
         config,
         learning_rate=trial.learning_rate,
