@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -18,8 +17,10 @@ from bench.learning.logprobs import completion_logprobs
 from bench.learning.scoring import Scorer
 from bench.learning.sequences import Sequences
 from bench.randomness import EVALUATION, sample_seeds
-from bench.tasks.base import Task
-from bench.types import EvalRecord, Rollouts, Sample, Sampling
+from bench.tasks.base import Task, outcomes
+from bench.types import EvalRecord, Outcome, Rollouts, Sample, Sampling
+
+OUTCOMES = {1.0: "win", 0.5: "tie", 0.0: "loss"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,10 @@ class Evaluator:
         self._reference_gold = task.gold_rewards(self._prompts, self._references)
         self._seeds = sample_seeds(0, EVALUATION, self._prompts, 1)
 
-    def evaluate(self, policy: PreTrainedModel, at: Elapsed) -> tuple[EvalRecord, list[Sample]]:
-        """Return the evaluation and the first few completions as text.
+    def evaluate(
+        self, policy: PreTrainedModel, at: Elapsed
+    ) -> tuple[EvalRecord, list[Sample], list[Outcome]]:
+        """Return the evaluation, the first few completions as text, and each prompt's outcome.
 
         Win rate: share of prompts whose near-greedy completion the gold judge prefers to the
         reference, ties half. KL: mean over prompts of sum_t log pi(y_t) - log pi_SFT(y_t) for one
@@ -76,9 +79,7 @@ class Evaluator:
         gold = self._task.gold_rewards(self._prompts, completions)
         sequences = Sequences.of(greedy)
         rewards = self._scorer.score(greedy, sequences, ref_logprobs=False).rewards
-        wins = np.where(
-            gold == self._reference_gold, 0.5, (gold > self._reference_gold).astype(float)
-        )
+        wins = outcomes(gold, self._reference_gold)
         nll = -self._reference_logprobs(sequences, temperature=1.0).sum(1)
         tokens = greedy.completion_mask.sum(1)
         lengths = tokens + greedy.prompt_mask.sum(1)
@@ -102,7 +103,8 @@ class Evaluator:
             finished_fraction=float(greedy.finished.float().mean()),
             evaluate_s=time.perf_counter() - start,
         )
-        return record, self._samples(at.step, completions, gold.tolist(), rewards.tolist())
+        samples = self._samples(at.step, completions, gold.tolist(), rewards.tolist())
+        return record, samples, self._outcomes(wins.tolist(), tokens.tolist())
 
     def _generate_at(self, policy: PreTrainedModel, temperature: float, limit: int) -> Rollouts:
         """Complete every prompt once, in parts no larger than a micro-batch."""
@@ -140,6 +142,14 @@ class Evaluator:
                 reward=rewards[i],
             )
             for i in range(min(self._config.evaluation.samples, len(completions)))
+        ]
+
+    def _outcomes(self, wins: list[float], tokens: list[int]) -> list[Outcome]:
+        return [
+            Outcome(prompt.prompt_id, OUTCOMES[win], length, len(reference))
+            for prompt, win, length, reference in zip(
+                self._prompts, wins, tokens, self._references, strict=True
+            )
         ]
 
 

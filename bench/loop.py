@@ -91,7 +91,7 @@ class Run:
         self._source = source
         self._learner = learner
         self._evaluator = evaluator
-        self._records = Records([], [], [], [])
+        self._records = Records([], [], [], [], [])
 
     def execute(
         self,
@@ -190,7 +190,7 @@ class Run:
         episodes = done * config.prompts_per_batch
         completions = episodes * self._learner.algorithm.completions_per_prompt
         start = time.perf_counter()
-        record, records.samples = self._evaluator.evaluate(
+        record, records.samples, records.outcomes = self._evaluator.evaluate(
             self._learner.policy, Elapsed(done, episodes, completions, records.wall_s)
         )
         records.evals.append(record)
@@ -215,6 +215,7 @@ class Run:
             records.steps,
             records.evals,
             records.samples,
+            records.outcomes,
             records.wall_s,
             self._spans(),
         )

@@ -1,10 +1,12 @@
 """Choose an algorithm's hyper-parameters: ``python -m bench.tuning --algorithms grpo``.
 
 Searches the grid in the algorithm's file, at N = 1, on tuning seeds and prompts that no
-figure reports on. The choice goes to tuned.toml in the results directory, where every later run of
-the preset finds it; until then an algorithm runs at the preset's default learning rate and is
-marked as untuned. All trials are kept in tuning/ and, as a table, in tuning.parquet beside it. A
-search that is stopped goes on with the same command.
+figure reports on, for the largest area under the learning curve. Where the best value lies at an
+end of its grid the search goes on beyond it. The choice goes to tuned.toml in the results
+directory, where every later run of the preset finds it; until then an algorithm runs at the
+preset's default learning rate and is marked as untuned. A choice made with --model is that size's;
+the first size's is also that of all sizes without their own. All trials are kept in tuning/ and, as
+a table, in tuning.parquet beside it. A search that is stopped goes on with the same command.
 """
 
 from __future__ import annotations
@@ -22,10 +24,13 @@ from bench import hub, paths
 from bench.algorithms import ALGORITHMS
 from bench.command import Parser, run_command
 from bench.config import RunConfig
+from bench.errors import UserError
 from bench.experiments import search
 from bench.experiments.flags import add_flags, check_workers, names, refuse_records
-from bench.experiments.presets import Preset, preset
+from bench.experiments.preset import Preset
+from bench.experiments.presets import preset
 from bench.experiments.progress import say
+from bench.experiments.search import Score
 from bench.experiments.starting_models import check, starting_models
 from bench.experiments.sweep import locked, sweep
 from bench.experiments.tables import print_frame
@@ -33,6 +38,8 @@ from bench.experiments.tuned import RECORDED, Choices, Tuned, read_tuned, write_
 from bench.records import store
 
 TRIALS = "tuning"  # of a results directory: the runs; with .parquet, the table
+SEEDS = 3  # without --seeds
+MOST_SEEDS = 1000
 
 
 def tune(
@@ -42,6 +49,8 @@ def tune(
     results_dir: Path,
     workers: int | None,
     console: Console,
+    model: str | None = None,
+    seeds: int = SEEDS,
     into: Path | None = None,
 ) -> pd.DataFrame:
     """Search, and write the choices to the file that later runs read.
@@ -52,6 +61,8 @@ def tune(
         results_dir: the user's results.
         workers: processes at a time; see ``sweep``.
         console: where progress is shown.
+        model: the size that is tuned; None: the preset's first.
+        seeds: how many of each trial, two or more.
         into: the file of choices; None: that of ``results_dir``.
 
     Returns:
@@ -62,9 +73,7 @@ def tune(
         RunsFailedError: trials failed; the others are kept.
     """
 
-    def run(configs: Sequence[RunConfig]) -> list[float]:
-        if not configs:
-            return []
+    def run(configs: Sequence[RunConfig]) -> list[Score]:
         models = starting_models(
             configs,
             results_dir=results_dir,
@@ -81,36 +90,59 @@ def tune(
             workers=workers,
             console=console,
         )
-        runs = store.read(results_dir / TRIALS, "runs", ids).set_index("run_id")
-        evals = store.read(results_dir / TRIALS, "evals", ids).sort_values("step")
-        final = evals.groupby("run_id").last()["win_rate"]
-        completed = runs["status"] == "completed"
-        return [float(final[run_id]) if completed[run_id] else 0.0 for run_id in ids]
+        return _scores(results_dir / TRIALS, ids)
 
-    scores = search.search(chosen, algorithms, run)
-    choices = {name: search.choose(chosen, scores, name) for name in algorithms}
+    found = search.search(chosen, algorithms, run, seeds=search.tuning_seeds(seeds), model=model)
+    choices = {name: search.choose(chosen, found, name) for name in algorithms}
     target = into or results_dir / paths.TUNED
     kept: Choices = read_tuned(target)
-    write_tuned(target, kept | {chosen.key: kept.get(chosen.key, {}) | choices})
-    table = search.table(chosen, scores)
+    key = chosen.key_of(model)
+    write_tuned(target, kept | {key: kept.get(key, {}) | choices})
+    table = search.table(chosen, found, model)
     _show(choices, table, target, Console())
     file = results_dir / f"{TRIALS}.parquet"
-    if file.exists():
-        earlier = pd.read_parquet(file)
-        table = pd.concat([earlier[~earlier["algorithm"].isin(algorithms)], table])
-    store.write_arrow(file, pa.Table.from_pandas(table, preserve_index=False))
+    store.write_arrow(
+        file, pa.Table.from_pandas(_with_earlier(table, file, chosen), preserve_index=False)
+    )
     return table
+
+
+def _scores(trials_dir: Path, run_ids: Sequence[str]) -> list[Score]:
+    """Return what each run reached; a diverged one counts as 0."""
+    runs = store.read(trials_dir, "runs", run_ids).set_index("run_id")
+    evals = store.read(trials_dir, "evals", run_ids).sort_values("step")
+    curves = {str(run_id): curve for run_id, curve in evals.groupby("run_id")}
+
+    def score(run_id: str) -> Score:
+        if runs["status"][run_id] != "completed":
+            return Score(0.0, 0.0)
+        steps, wins = (curves[run_id][name].tolist() for name in ("step", "win_rate"))
+        return Score(search.area(steps, wins), wins[-1])
+
+    return [score(run_id) for run_id in run_ids]
+
+
+def _with_earlier(table: pd.DataFrame, file: Path, chosen: Preset) -> pd.DataFrame:
+    """Return trials below those of earlier searches, of other algorithms or another size."""
+    if not file.exists():
+        return table
+    earlier = pd.read_parquet(file)
+    if "area" not in earlier:  # of a search by final win rate, which knew the first size only
+        earlier = earlier.assign(model=chosen.models[0], tied=False)
+    anew = earlier["algorithm"].isin(table["algorithm"]) & earlier["model"].isin(table["model"])
+    return pd.concat([earlier[~anew], table])
 
 
 def _show(
     choices: Mapping[str, Tuned], trials: pd.DataFrame, target: Path, console: Console
 ) -> None:
-    print_frame(console, trials, "Win rate on the tuning split, N = 1")
+    print_frame(console, trials, "Gold win rate on the tuning split, N = 1: area and final")
     rows = [
         {
             "algorithm": name,
             "learning_rate": f"{chosen.learning_rate:g}",
             "parameters": ", ".join(f"{k} = {v}" for k, v in chosen.algorithm_params.items()),
+            "area": f"{chosen.value:.4f} (standard error {chosen.standard_error:.4f})",
             "remarks": chosen.remarks,
         }
         for name, chosen in choices.items()
@@ -132,7 +164,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         required=True,
         help=f"with commas between them, of {', '.join(ALGORITHMS)}",
     )
-    add_flags(parser, "--preset", "--task", "--workers", "--out", "--hub-dir")
+    add_flags(parser, "--preset", "--task")
+    parser.add_argument("--model", help="a size that the preset has (default: its first)")
+    parser.add_argument(
+        "--seeds", type=int, default=SEEDS, help=f"of each trial, at least 2 (default: {SEEDS})"
+    )
+    add_flags(parser, "--workers", "--out", "--hub-dir")
     parser.add_argument(
         "--record",
         action="store_true",
@@ -142,12 +179,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         given = parser.parse_args(arguments)
         check_workers(given.workers)
+        if not 2 <= given.seeds <= MOST_SEEDS:
+            raise UserError(f"--seeds {given.seeds}: must be from 2 to {MOST_SEEDS}")
         chosen = preset(given.preset, given.out, given.task)
         results_dir = given.out or paths.results_dir(chosen.name)
         refuse_records(results_dir)
         if given.hub_dir is not None:
             hub.use_hub_dir(given.hub_dir)
-        first = search.config_of(chosen, search.first_pass(given.algorithms[0])[0], 0)
+        first = search.config_of(chosen, search.first_pass(given.algorithms[0])[0], 0, given.model)
         check([first], given.workers)
         with locked(results_dir):
             tune(
@@ -156,6 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 results_dir=results_dir,
                 workers=given.workers,
                 console=Console(stderr=True),
+                model=given.model,
+                seeds=given.seeds,
                 into=RECORDED if given.record else None,
             )
 

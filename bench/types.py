@@ -187,6 +187,19 @@ class Sample:
     reward: float
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one completion of the last evaluation compares with the reference (table ``outcomes``).
+
+    Two runs of the same evaluation prompts can be paired by these.
+    """
+
+    prompt_id: int
+    outcome: str  # win | tie | loss, as the gold judge says
+    completion_tokens: int  # EOS included
+    reference_tokens: int  # EOS included
+
+
 @dataclass
 class Records:
     """What a run has measured so far."""
@@ -194,6 +207,7 @@ class Records:
     steps: list[StepRecord]
     evals: list[EvalRecord]
     samples: list[Sample]
+    outcomes: list[Outcome]
     spans: list[Span]
     wall_s: float = 0.0
 
@@ -207,6 +221,7 @@ class RunResult:
     steps: list[StepRecord]
     evals: list[EvalRecord]
     samples: list[Sample]
+    outcomes: list[Outcome]
     wall_s: float  # evaluation excluded
     spans: list[Span]
 

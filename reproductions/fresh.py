@@ -11,10 +11,11 @@ from bench.errors import UserError
 from bench.paths import CHECKPOINTS, FIGURES, LOGS, UNFINISHED
 from bench.records import store
 from bench.records.marker import MARKER, is_marked
+from bench.records.schemas import SCHEMAS
 
 SCRIPTS = ("fig_*.py", "table_*.py", "ablation_*.py")  # each names what it makes after itself
-FILES = tuple(f"{table}.parquet" for table in store.SCHEMAS)
-FOLDERS = (*store.SCHEMAS, UNFINISHED, CHECKPOINTS, FIGURES, LOGS)
+FILES = tuple(f"{table}.parquet" for table in SCHEMAS)
+FOLDERS = (*SCHEMAS, UNFINISHED, CHECKPOINTS, FIGURES, LOGS)
 MODEL = r"(?:sft-.+-[0-9a-f]{12}|reward-.+-[0-9a-f]{12}-s[0-9]+)"
 CHECKPOINT = re.compile(rf"{MODEL}|.+-[0-9a-f]{{12}}")  # before they were kept apart
 LOG = re.compile(rf"(?:{store.RUN_ID.pattern}|{MODEL}|worker-[0-9]+)\.log")
@@ -46,7 +47,7 @@ def delete(results_dir: Path) -> None:
 
 def _own(results_dir: Path) -> Iterator[Path]:
     """Yield what the suite made, ``runs`` first: without its row there a run is not complete."""
-    for table in store.SCHEMAS:
+    for table in SCHEMAS:
         for path in (results_dir / table).glob("*.parquet"):
             if store.RUN_ID.fullmatch(path.stem):
                 yield path

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from bench.config import RunConfig
 from bench.errors import UserError
 from bench.experiments.arms import timed_arm
-from bench.experiments.presets import Preset
+from bench.experiments.preset import Preset
 from bench.records import foreign, store
 from bench.stage_config import models_key, sft_key
 from plots.analysis.frames import TIMES, Record
@@ -181,11 +182,11 @@ def _series(frame: pd.DataFrame, directory: str) -> list[str]:
 def _record(results_dir: Path, runs: pd.DataFrame, preset: Preset) -> Record:
     texts = runs["config_json"]
     cells = {text: json.loads(text) for text in texts.unique()}
-    tuned = {
-        text: preset.is_tuned(cell["algorithm"], cell["learning_rate"], cell["algorithm_params"])
-        for text, cell in cells.items()
-    }
-    runs = runs.drop(columns="config_json").assign(tuned=[tuned[text] for text in texts])
+    found = {text: _tuning(cell, preset) for text, cell in cells.items()}
+    runs = runs.drop(columns="config_json").assign(
+        tuned=[found[text][0] for text in texts],
+        tuned_at=pd.Series([found[text][1] for text in texts], runs.index, dtype=object),
+    )
     timed = runs.loc[runs["timed"].notna(), "run_id"]
     bound, remarks = ceiling(cells.values())
     columns = [*MEASURED, *(TIMES if len(timed) else ())]
@@ -196,3 +197,10 @@ def _record(results_dir: Path, runs: pd.DataFrame, preset: Preset) -> Record:
         store.read(results_dir, "spans", timed) if len(timed) else None,
     )
     return replace(record, ceiling=bound, remarks=remarks)
+
+
+def _tuning(cell: Mapping[str, Any], preset: Preset) -> tuple[bool, str | None]:
+    """Return whether a cell has what was chosen for its algorithm, and at which other size."""
+    name, model = cell["algorithm"], cell["stage"]["model"]
+    tuned = preset.is_tuned(name, cell["learning_rate"], cell["algorithm_params"], model)
+    return tuned, preset.tuned_at(name, model) if tuned else None

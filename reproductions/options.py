@@ -14,7 +14,8 @@ from bench.engines import ENGINES
 from bench.errors import UserError
 from bench.experiments import arms
 from bench.experiments.flags import add_flags, check_workers, directory, names
-from bench.experiments.presets import Preset, preset
+from bench.experiments.preset import Preset
+from bench.experiments.presets import preset
 from bench.staleness import ON_POLICY, reuse
 
 

@@ -151,15 +151,22 @@ def _times(record: Record) -> pd.DataFrame:
 
 
 def _tuned() -> str:
-    path = record_dir(PRESET) / "tuning.parquet"
+    path, scale = record_dir(PRESET) / "tuning.parquet", preset(PRESET)
     trials = pd.read_parquet(path)
-    chosen = trials[trials["chosen"]].drop(columns=["chosen"])
-    remarks = {name: entry.remarks for name, entry in preset(PRESET).tuned.items()}
-    table = chosen.assign(remarks=chosen["algorithm"].map(remarks).fillna("-"))
+    chosen = trials[trials["chosen"]].drop(columns=["chosen", "tied"], errors="ignore")
+    choices = [
+        scale.choice(row["algorithm"], row.get("model")) for row in chosen.to_dict("records")
+    ]
+    table = chosen.assign(remarks=[entry.remarks or "-" if entry else "-" for entry in choices])
+    tie = (
+        "trial whose mean area under the learning curve is within two standard errors of the "
+        "difference over seeds"
+        if "area" in trials
+        else "neighbour on the grid whose mean win rate is within two standard errors"
+    )
     return (
         f"{len(trials)} trials, all in `{path.name}`; win rate on the tuning split. A tie is a "
-        "neighbour on the grid whose mean win rate is within two standard errors.\n\n"
-        f"{_markdown(table)}"
+        f"{tie}.\n\n{_markdown(table)}"
     )
 
 

@@ -50,6 +50,7 @@ def show(one: Reproduction, runs: Sequence[RunConfig], options: Options, console
         if judged:
             print_verdicts(console, judged)
         _say_what_is_untuned(record, options, console)
+        _say_what_is_tuned_elsewhere(record, options, console)
     else:
         say(console, f"Preset {options.preset.name} shows that the code runs: no verdicts.")
     if runs and source != options.record_dir and store.has_runs(options.record_dir):
@@ -102,14 +103,38 @@ def _say_what_is_untuned(record: Record, options: Options, console: Console) -> 
     names = record.untuned()
     if not names:
         return
-    out = f" --out {options.out}" if options.out else ""
-    task = f" --task {options.preset.task}" if options.preset.task else ""
     say(
         console,
         f"Untuned: {', '.join(names)}. A comparison with tuned algorithms is not fair; tune by: "
-        f"python -m bench.tuning --preset {options.preset.name}{task} "
-        f"--algorithms {','.join(names)}{out}",
+        f"{_command(options, names)}",
     )
+
+
+def _say_what_is_tuned_elsewhere(record: Record, options: Options, console: Console) -> None:
+    """Name the sizes that run at the choice made at another, in a line each."""
+    if "tuned_at" not in record.final:
+        return
+    frame = record.final[record.final["tuned_at"].notna()]
+    for (model, other), runs in frame.groupby(["model", "tuned_at"]):
+        names = sorted(runs["algorithm"].unique())
+        say(
+            console,
+            f"Tuned at {other}: {', '.join(names)} at {model}; tune it there by: "
+            f"{_command(options, names, str(model))}",
+        )
+
+
+def _command(options: Options, algorithms: Sequence[str], model: str | None = None) -> str:
+    """Return the command that tunes algorithms."""
+    flags = {
+        "preset": options.preset.name,
+        "task": options.preset.task,
+        "model": model,
+        "algorithms": ",".join(algorithms),
+        "out": options.out,
+    }
+    given = " ".join(f"--{name} {value}" for name, value in flags.items() if value is not None)
+    return f"python -m bench.tuning {given}"
 
 
 def _coverage(record: Record, runs: Sequence[RunConfig]) -> str:

@@ -96,7 +96,8 @@ class SearchGrid:
     """What the search for hyper-parameters tries at N = 1 (``python -m bench.tuning``).
 
     First every learning rate at the middle value of ``coefficient``, then every value of
-    ``coefficient`` at the best learning rate.
+    ``coefficient`` at the best learning rate. Both ascend. Where the best is the first or the last,
+    the search goes on beyond it.
     """
 
     coefficient: str | None = None  # a field of the algorithm; None: only the rate is searched
@@ -105,8 +106,8 @@ class SearchGrid:
 
     @property
     def middle(self) -> float | None:
-        """The value of the coefficient at which learning rates are compared."""
-        return self.values[len(self.values) // 2] if self.values else None
+        """The value of the coefficient at which learning rates are compared; of two the smaller."""
+        return self.values[(len(self.values) - 1) // 2] if self.values else None
 
 
 def whole(default: int, *, least: int) -> Any:

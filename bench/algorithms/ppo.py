@@ -53,7 +53,7 @@ class Ppo(RatioAlgorithm):
     """
 
     name: ClassVar[str] = "ppo"
-    grid: ClassVar[SearchGrid] = SearchGrid("kl_coef", (0.02, 0.05, 0.1))
+    grid: ClassVar[SearchGrid] = SearchGrid("kl_coef", (0.02, 0.05, 0.1, 0.2))
     level: ClassVar[Level] = "token"
     needs_values: ClassVar[bool] = True
 

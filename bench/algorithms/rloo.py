@@ -40,7 +40,7 @@ class Rloo(RatioAlgorithm):
     """
 
     name: ClassVar[str] = "rloo"
-    grid: ClassVar[SearchGrid] = SearchGrid("kl_coef", (0.02, 0.05, 0.1))
+    grid: ClassVar[SearchGrid] = SearchGrid("kl_coef", (0.02, 0.05, 0.1, 0.2))
     level: ClassVar[Level] = "sequence"
 
     clip_range: float | None = positive(0.2)

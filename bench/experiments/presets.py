@@ -11,119 +11,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from bench import algorithms, paths
+from bench import paths
 from bench.algorithms.base import Algorithm
 from bench.config import EvalConfig, RunConfig
 from bench.errors import UserError
+from bench.experiments.preset import Preset
 from bench.experiments.stage_configs import smoke_stage, tiny_stage, tldr_stage, worth_stage
 from bench.experiments.tuned import RECORDED, Tuned, read_tuned
 from bench.stage_config import StageConfig
-from bench.staleness import ON_POLICY, Schedule
+from bench.staleness import Schedule
 from bench.tasks import task_config
 
 ORDER = ("smoke", "tiny", "worth", "small", "paper")
 # Algorithms whose episode is a completion, not a prompt, in the authors' code.
 EPISODE_IS_COMPLETION = ("rloo", "rloo_vanilla", "copg")
 PUBLISHED = ("ppo", "rloo", "rloo_vanilla", "copg", "online_dpo", "online_ipo", "best_of_2")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preset:
-    """The settings of a scale. A figure adds the algorithms, schedules and seeds."""
-
-    name: str
-    seeds: int  # a script's default; 0, 1, ...
-    models: tuple[str, ...]  # the first is the default
-    n_values: tuple[int, ...]  # mini-batches per generation round
-    verdicts: bool
-    stage_of: Callable[[str], StageConfig]
-    run_of: Callable[[StageConfig, Algorithm, Schedule], RunConfig]  # what all algorithms share
-    completions_per_prompt: Mapping[str, int] = field(default_factory=dict)  # not the default's
-    published: tuple[str, ...] = ()  # algorithms that run at the authors' hyper-parameters
-    gpus: int = 0  # of each run, where they are allotted
-    engine: str = "hf"
-    task: str | None = None  # in place of the preset's own, at its default parameters
-    tuned: Mapping[str, Tuned] = field(default_factory=dict)  # by algorithm
-
-    @property
-    def key(self) -> str:
-        """The preset's name in files of choices. Hyper-parameters are chosen for one task."""
-        return self.name if self.task is None else f"{self.name}:{self.task}"
-
-    def stage(self, model: str | None = None, reward_model: str | None = None) -> StageConfig:
-        """Return what a policy of this size starts from, with a reward model of its own or another.
-
-        Raises:
-            UserError: the preset has no such size, or there is no such task.
-        """
-        model = model or self.models[0]
-        for size, what in ((model, "model"), (reward_model or model, "reward model")):
-            if size not in self.models:
-                raise UserError(f"{what} {size!r}: preset {self.name} has {', '.join(self.models)}")
-        stage = self.stage_of(model)
-        if reward_model == model:
-            stage = replace(stage, reward_model=None, reward_params=None)
-        elif reward_model is not None:
-            params = self.stage_of(reward_model).params
-            stage = replace(stage, reward_model=reward_model, reward_params=params)
-        return stage if self.task is None else replace(stage, task=task_config(self.task)())
-
-    def algorithm(self, name: str) -> Algorithm:
-        """Return an algorithm with its hyper-parameters at this preset.
-
-        Raises:
-            UserError: there is none of that name, or a tuned value is out of range.
-        """
-        params: dict[str, Any] = {}
-        if name in self.completions_per_prompt:
-            params["completions_per_prompt"] = self.completions_per_prompt[name]
-        if name in self.tuned:
-            params |= self.tuned[name].algorithm_params
-        return algorithms.build(name, params)
-
-    def run_config(
-        self,
-        algorithm: str,
-        schedule: Schedule,
-        *,
-        model: str | None = None,
-        reward_model: str | None = None,
-        seed: int = 0,
-        **overrides: Any,
-    ) -> RunConfig:
-        """Return the run of one algorithm under one schedule, hyper-parameters as tuned at N = 1.
-
-        Raises:
-            UserError: a value is out of range; see ``RunConfig``.
-        """
-        stage = self.stage(model, reward_model)
-        config = self.run_of(stage, self.algorithm(algorithm), schedule)
-        if algorithm in self.tuned:
-            config = replace(config, learning_rate=self.tuned[algorithm].learning_rate)
-        return replace(config, engine=self.engine, seed=seed, **overrides)
-
-    def is_tuned(
-        self, algorithm: str, learning_rate: float, algorithm_params: Mapping[str, Any]
-    ) -> bool:
-        """Return whether a run has the hyper-parameters that were chosen for its algorithm.
-
-        They were chosen by the search at N = 1 or, at the paper's scale, by the authors.
-
-        Args:
-            algorithm: its name.
-            learning_rate: of the run.
-            algorithm_params: as ``Algorithm.identity`` gives them.
-        """
-        if algorithm not in self.tuned and algorithm not in self.published:
-            return False
-        chosen = self.run_config(algorithm, ON_POLICY)
-        expected = chosen.learning_rate, chosen.algorithm.identity()
-        return (learning_rate, algorithm_params) == expected
 
 
 def preset(name: str, results_dir: Path | None = None, task: str | None = None) -> Preset:
@@ -145,9 +50,16 @@ def preset(name: str, results_dir: Path | None = None, task: str | None = None) 
     if task is not None and task_config(task) is not type(found.stage().task):
         found = replace(found, task=task, published=())
     own = (results_dir or paths.results_dir(name)) / paths.TUNED
-    choices = read_tuned(RECORDED), read_tuned(own)
-    recorded, users = (file.get(found.key, {}) for file in choices)
-    return replace(found, tuned=recorded | users)
+    recorded, users = read_tuned(RECORDED), read_tuned(own)
+
+    def chosen(model: str) -> dict[str, Tuned]:
+        key = found.key_of(model)
+        return recorded.get(key, {}) | users.get(key, {})
+
+    first, *others = found.models
+    return replace(
+        found, tuned=chosen(first), tuned_by_size={model: chosen(model) for model in others}
+    )
 
 
 def _smoke() -> Preset:

@@ -1,28 +1,34 @@
 """The search for hyper-parameters, at N = 1, on tuning seeds and prompts that no figure reports on.
 
 Two passes per algorithm, fixed before the first run: every learning rate of the algorithm's grid at
-the middle of its coefficient's, then every coefficient at the best learning rate. The choice is the
-highest mean gold win rate after the last update. A diverged run counts as 0. No schedule but N = 1
-is ever run here.
+the middle of its coefficient's, then every coefficient at the best learning rate. A pass whose best
+value lies at an end of what was tried goes on beyond it. The choice is the highest mean area under
+the learning curve: the final win rate of an easy task is the same for many. A diverged run counts
+as 0. No schedule but N = 1 is ever run here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import sqrt
-from typing import Any
+from statistics import fmean, stdev
+from typing import Any, Literal
 
 import pandas as pd
 
 from bench.algorithms import ALGORITHMS
 from bench.algorithms.base import SearchGrid
-from bench.config import EvalConfig, RunConfig
-from bench.experiments.presets import Preset
+from bench.config import RunConfig
+from bench.experiments.preset import Preset
 from bench.experiments.tuned import Tuned
 from bench.staleness import ON_POLICY
 
-SEEDS = (1000, 1001)
+FIRST_SEED = 1000
+MOST_BEYOND = 3  # values that are tried beyond an end of a grid
+
+Field = Literal["learning_rate", "coefficient"]  # of a trial: what a pass varies
 
 
 @dataclass(frozen=True)
@@ -48,35 +54,48 @@ class Trial:
             params[self.grid.coefficient] = self.coefficient
         return params
 
-    def neighbours(self) -> list[Trial]:
-        """Return the points beside this one on either of its grids."""
-        found = [
-            replace(self, learning_rate=rate)
-            for rate in _beside(self.learning_rate, self.grid.learning_rates)
-        ]
-        if self.coefficient is not None:
-            found += [
-                replace(self, coefficient=value)
-                for value in _beside(self.coefficient, self.grid.values)
-            ]
-        return found
-
-    def at_edge(self) -> tuple[str, ...]:
-        """Return the hyper-parameters that are at an end of their grid."""
-        grids = {"learning_rate": (self.learning_rate, self.grid.learning_rates)}
-        if self.coefficient is not None and self.grid.coefficient is not None:
-            grids[self.grid.coefficient] = (self.coefficient, self.grid.values)
-        return tuple(name for name, (value, grid) in grids.items() if len(_beside(value, grid)) < 2)
+    def fields(self) -> dict[Field, str]:
+        """Return the fields that the search varies, with the names of the hyper-parameters."""
+        coefficient = self.grid.coefficient
+        rate: dict[Field, str] = {"learning_rate": "learning_rate"}
+        return rate if coefficient is None else {**rate, "coefficient": coefficient}
 
     def difference_from(self, other: Trial) -> str:
-        """Return the hyper-parameter in which ``other`` differs, and its value there."""
-        if other.learning_rate != self.learning_rate:
-            return f"learning_rate = {other.learning_rate:g}"
-        return f"{self.grid.coefficient} = {other.coefficient:g}"
+        """Return the hyper-parameters in which ``other`` differs, and their values there."""
+        return " and ".join(
+            f"{name} = {getattr(other, field):g}"
+            for field, name in self.fields().items()
+            if getattr(other, field) != getattr(self, field)
+        )
 
 
-Scores = Mapping[Trial, Sequence[float]]  # win rates on the tuning split, one per seed
-Run = Callable[[Sequence[RunConfig]], Sequence[float]]  # trains each, returns its score
+@dataclass(frozen=True)
+class Score:
+    """What one run of a trial reached, as gold win rates on the tuning split."""
+
+    area: float  # mean over training
+    final: float  # after the last update
+
+
+Scores = Mapping[Trial, Sequence[Score]]  # one per seed, in the same order for all trials
+Run = Callable[[Sequence[RunConfig]], Sequence[Score]]  # trains each
+
+
+def tuning_seeds(count: int) -> tuple[int, ...]:
+    """Return this many seeds that no figure has."""
+    return tuple(range(FIRST_SEED, FIRST_SEED + count))
+
+
+def area(steps: Sequence[float], win_rates: Sequence[float]) -> float:
+    """Return the mean win rate over training: the area under its curve, by the trapezoid rule.
+
+    Args:
+        steps: updates done at each evaluation, in order, from 0 on.
+        win_rates: of these evaluations.
+    """
+    parts = zip(pairwise(steps), pairwise(win_rates), strict=True)
+    whole = sum((end - start) * (left + right) / 2 for (start, end), (left, right) in parts)
+    return whole / (steps[-1] - steps[0])
 
 
 def first_pass(algorithm: str) -> list[Trial]:
@@ -90,72 +109,140 @@ def second_pass(leader: Trial) -> list[Trial]:
     return [replace(leader, coefficient=value) for value in leader.grid.values]
 
 
+def beyond(scores: Scores, leader: Trial, field: Field) -> Trial | None:
+    """Return the trial that continues a pass beyond the end at which its leader lies.
+
+    It is one geometric step away, of the ratio of the last two values. None: the leader does not
+    lie at an end, or ``MOST_BEYOND`` steps were made, or there is no ratio, next to a 0.
+    """
+    value, tried = getattr(leader, field), _tried(scores, leader, field)
+    if value not in (tried[0], tried[-1]) or len(tried) < 2:
+        return None
+    beside = tried[1] if value == tried[0] else tried[-2]
+    if 0 in (value, beside) or len(set(tried) - set(_grid(leader, field))) == MOST_BEYOND:
+        return None
+    further = float(f"{value * value / beside:.4g}")
+    if field == "learning_rate":
+        return replace(leader, learning_rate=further)
+    return replace(leader, coefficient=further)
+
+
 def best(scores: Scores) -> Trial:
-    """Return the trial with the highest mean.
+    """Return the trial with the highest mean area.
 
     Of equal ones the smallest learning rate counts, then the middle of the coefficient's grid.
     """
 
     def rank(trial: Trial) -> tuple[float, float, bool]:
         middle = trial.coefficient == trial.grid.middle
-        return _mean(scores[trial]), -trial.learning_rate, middle
+        return fmean(_areas(scores[trial])), -trial.learning_rate, middle
 
     return max(scores, key=rank)
 
 
-def search(preset: Preset, algorithms: Sequence[str], run: Run) -> dict[Trial, list[float]]:
-    """Return the scores of all trials of both passes."""
-    scores = _scores(preset, [trial for name in algorithms for trial in first_pass(name)], run)
-    leaders = [best(_of(scores, name)) for name in algorithms]
-    more = [trial for leader in leaders for trial in second_pass(leader) if trial not in scores]
-    return scores | _scores(preset, more, run)
+def search(
+    preset: Preset,
+    algorithms: Sequence[str],
+    run: Run,
+    *,
+    seeds: Sequence[int],
+    model: str | None = None,
+) -> dict[Trial, list[Score]]:
+    """Return the scores of all trials of both passes.
+
+    Args:
+        preset: gives every other setting.
+        algorithms: the names of those to search.
+        run: trains runs and returns their scores.
+        seeds: of each trial, two or more.
+        model: the size that is tuned; None: the preset's first.
+    """
+    scores: dict[Trial, list[Score]] = {}
+
+    def score(trials: Iterable[Trial]) -> None:
+        new = [trial for trial in trials if trial not in scores]
+        if new:
+            configs = [config_of(preset, trial, seed, model) for trial in new for seed in seeds]
+            found = iter(run(configs))
+            scores.update({trial: [next(found) for _ in seeds] for trial in new})
+
+    def leaders() -> list[Trial]:
+        return [best(_of(scores, name)) for name in algorithms]
+
+    def extend(field: Field) -> None:
+        while more := [
+            trial
+            for leader in leaders()
+            if field in leader.fields() and (trial := beyond(scores, leader, field)) is not None
+        ]:
+            score(more)
+
+    score(trial for name in algorithms for trial in first_pass(name))
+    extend("learning_rate")
+    score(trial for leader in leaders() for trial in second_pass(leader))
+    extend("coefficient")
+    return scores
 
 
 def choose(preset: Preset, scores: Scores, algorithm: str) -> Tuned:
     """Return the choice for an algorithm, with its edges and ties."""
     own = _of(scores, algorithm)
     chosen = best(own)
-    prompts = config_of(preset, chosen, SEEDS[0]).evaluation.prompts
-    ties = [
-        chosen.difference_from(other)
-        for other in chosen.neighbours()
-        if other in own and tied(own[chosen], own[other], prompts)
-    ]
+    areas = _areas(own[chosen])
+    names = chosen.fields()
+    tried = {field: _tried(own, chosen, field) for field in names}
+    at = {field: getattr(chosen, field) for field in names}
     return Tuned(
         learning_rate=chosen.learning_rate,
         algorithm_params=chosen.params(preset),
-        at_edge=chosen.at_edge(),
-        tied_with=tuple(ties),
+        metric="area",
+        value=fmean(areas),
+        standard_error=_standard_error(areas),
+        at_edge=tuple(names[f] for f in names if at[f] in (tried[f][0], tried[f][-1])),
+        beyond_grid=tuple(names[f] for f in names if at[f] not in _grid(chosen, f)),
+        tied_with=tuple(chosen.difference_from(other) for other in _ties(own, chosen)),
     )
 
 
-def tied(first: Sequence[float], second: Sequence[float], prompts: int) -> bool:
-    """Return whether the metric cannot tell two trials apart.
+def tied(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Return whether two trials cannot be told apart.
 
-    They are tied if their mean win rates differ by at most two standard errors of the difference.
-    Each win rate is a share of ``prompts`` prompts per seed.
+    They are tied if their mean areas differ by at most two standard errors of the difference over
+    seeds: of the paired differences from three seeds on, else of the two means.
+
+    Args:
+        first: areas, one per seed, of two seeds or more.
+        second: those of the other trial, on the same seeds.
     """
-    means = _mean(first), _mean(second)
-    rows = prompts * len(first)
-    error = sqrt(sum(mean * (1 - mean) / rows for mean in means))
-    return abs(means[0] - means[1]) <= 2 * error
+    differences = [one - other for one, other in zip(first, second, strict=True)]
+    if len(differences) >= 3:
+        error = _standard_error(differences)
+    else:
+        error = sqrt(_standard_error(first) ** 2 + _standard_error(second) ** 2)
+    return abs(fmean(differences)) <= 2 * error
 
 
-def table(preset: Preset, scores: Scores) -> pd.DataFrame:
-    """Return one row per trial, the choice of each algorithm marked."""
+def table(preset: Preset, scores: Scores, model: str | None = None) -> pd.DataFrame:
+    """Return one row per trial; of each algorithm the choice is marked, and what ties with it.
+
+    ``area`` and ``win_rate``, which is the final one, are means over seeds.
+    """
     names = sorted({trial.algorithm for trial in scores})
     chosen = {name: best(_of(scores, name)) for name in names}
+    ties = {trial for name in names for trial in _ties(_of(scores, name), chosen[name])}
     rows = [
         {
             "preset": preset.name,
+            "model": model or preset.models[0],
             "algorithm": trial.algorithm,
             "learning_rate": trial.learning_rate,
             "coefficient": trial.coefficient,
-            "win_rate": _mean(values),
-            "win_rate_min": min(values),
-            "win_rate_max": max(values),
+            "area": fmean(_areas(values)),
+            "area_standard_error": _standard_error(_areas(values)),
+            "win_rate": fmean(value.final for value in values),
             "n_seeds": len(values),
             "chosen": trial == chosen[trial.algorithm],
+            "tied": trial in ties,
         }
         for trial, values in scores.items()
     ]
@@ -164,38 +251,45 @@ def table(preset: Preset, scores: Scores) -> pd.DataFrame:
     )
 
 
-def config_of(preset: Preset, trial: Trial, seed: int) -> RunConfig:
-    """Return the run of a trial: on-policy, evaluated on the tuning split after its last update."""
-    untuned = replace(preset, tuned={})
-    config = untuned.run_config(trial.algorithm, ON_POLICY, seed=seed)
-    evaluation = EvalConfig(
-        every=config.updates,
-        prompts=config.evaluation.prompts,
-        split="tuning",
-        temperature=config.evaluation.temperature,
-        max_completion_tokens=config.evaluation.max_completion_tokens,
-        samples=0,
-    )
-    algorithm = ALGORITHMS[trial.algorithm](**trial.params(preset))
+def config_of(preset: Preset, trial: Trial, seed: int, model: str | None = None) -> RunConfig:
+    """Return the run of a trial, whatever was chosen before: on-policy, on the tuning split."""
+    config = preset.run_config(trial.algorithm, ON_POLICY, model=model, seed=seed)
     return replace(
-        config, learning_rate=trial.learning_rate, algorithm=algorithm, evaluation=evaluation
+        config,
+        learning_rate=trial.learning_rate,
+        algorithm=ALGORITHMS[trial.algorithm](**trial.params(preset)),
+        evaluation=replace(config.evaluation, split="tuning", samples=0),
     )
 
 
-def _scores(preset: Preset, trials: Sequence[Trial], run: Run) -> dict[Trial, list[float]]:
-    configs = [config_of(preset, trial, seed) for trial in trials for seed in SEEDS]
-    scores = iter(run(configs))
-    return {trial: [next(scores) for _ in SEEDS] for trial in trials}
+def _ties(own: Scores, chosen: Trial) -> list[Trial]:
+    """Return the other trials of an algorithm that cannot be told from its choice, in order."""
+    areas = _areas(own[chosen])
+    found = [t for t in own if t != chosen and tied(areas, _areas(own[t]))]
+    return sorted(found, key=lambda t: (t.learning_rate, t.coefficient or 0.0))
 
 
-def _of(scores: Scores, algorithm: str) -> dict[Trial, Sequence[float]]:
+def _tried(scores: Scores, leader: Trial, field: Field) -> list[float]:
+    """Return what a pass has tried of a field, in order: that of rates at the middle coefficient,
+    that of coefficients at the leader's rate."""
+    own = _of(scores, leader.algorithm)
+    if field == "learning_rate":
+        return sorted(t.learning_rate for t in own if t.coefficient == t.grid.middle)
+    same_rate = (t for t in own if t.learning_rate == leader.learning_rate)
+    return sorted(t.coefficient for t in same_rate if t.coefficient is not None)
+
+
+def _grid(trial: Trial, field: Field) -> Sequence[float]:
+    return trial.grid.learning_rates if field == "learning_rate" else trial.grid.values
+
+
+def _of(scores: Scores, algorithm: str) -> dict[Trial, Sequence[Score]]:
     return {trial: values for trial, values in scores.items() if trial.algorithm == algorithm}
 
 
-def _beside(value: float, grid: Sequence[float]) -> list[float]:
-    at = list(grid).index(value)
-    return [grid[i] for i in (at - 1, at + 1) if 0 <= i < len(grid)]
+def _areas(values: Sequence[Score]) -> list[float]:
+    return [value.area for value in values]
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _standard_error(values: Sequence[float]) -> float:
+    return stdev(values) / sqrt(len(values))

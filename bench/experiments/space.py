@@ -22,7 +22,7 @@ from bench.errors import UserError
 from bench.stage_config import RewardConfig, SftConfig
 
 FILES_BYTES = 40_000
-ROW_BYTES = {"steps": 150, "spans": 20, "evals": 150, "samples": 300}
+ROW_BYTES = {"steps": 150, "spans": 20, "evals": 150, "samples": 300, "outcomes": 5}
 SPANS_PER_UPDATE = 5
 UNITS = {"k": 1e3, "m": 1e6, "b": 1e9}
 
@@ -71,6 +71,7 @@ def run_bytes(run: RunConfig) -> int:
         "spans": SPANS_PER_UPDATE * run.updates,
         "evals": run.updates // run.evaluation.every + 2,
         "samples": run.evaluation.samples,
+        "outcomes": run.evaluation.prompts,
     }
     return FILES_BYTES + sum(ROW_BYTES[table] * count for table, count in rows.items())
 

@@ -22,9 +22,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bench.errors import UserError
-from bench.types import EvalRecord, Records, Sample, Span, StepRecord, WeightSnapshot
+from bench.types import EvalRecord, Outcome, Records, Sample, Span, StepRecord, WeightSnapshot
 
-FORMAT = 2
+FORMAT = 3
 CHECKSUMS = "checksums.json"
 
 
@@ -142,6 +142,7 @@ def _load(path: Path) -> Checkpoint:
                 steps=[StepRecord(**row) for row in records["steps"]],
                 evals=[EvalRecord(**row) for row in records["evals"]],
                 samples=[Sample(**row) for row in records["samples"]],
+                outcomes=[Outcome(**row) for row in records["outcomes"]],
                 spans=[Span(**row) for row in records["spans"]],
                 wall_s=records["wall_s"],
             ),

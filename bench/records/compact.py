@@ -17,6 +17,7 @@ from bench.errors import UserError
 from bench.records import foreign, store
 from bench.records.marker import mark
 from bench.records.merge import write
+from bench.records.schemas import SCHEMAS
 
 MOST_SEPARATE = 256  # runs with files of their own: a few seconds to read
 NEVER_EMPTY = ("runs", "evals")  # a run is evaluated before its first update
@@ -52,7 +53,7 @@ def _tables(results_dir: Path, run_id: str) -> dict[str, pa.Table]:
         UserError: one is missing, damaged, empty or of another schema version.
     """
     found = {}
-    for table in store.SCHEMAS:
+    for table in SCHEMAS:
         path = results_dir / table / f"{run_id}.parquet"
         try:
             found[table] = store.load(path, table)
@@ -77,7 +78,7 @@ def _compacted(results_dir: Path) -> set[str]:
         return set()
     runs = store.load(store.single(results_dir, "runs"), "runs")
     found = foreign.own(runs) & _ids(results_dir, "evals")
-    for table in store.SCHEMAS:
+    for table in SCHEMAS:
         if table not in NEVER_EMPTY:  # read above
             _ids(results_dir, table)
     return found
@@ -100,7 +101,7 @@ def compact(results_dir: Path) -> None:
     separate = store.separate(results_dir)
     if len(separate) <= MOST_SEPARATE:
         return
-    added: dict[str, dict[str, pa.Table]] = {table: {} for table in store.SCHEMAS}
+    added: dict[str, dict[str, pa.Table]] = {table: {} for table in SCHEMAS}
     stay = set()
     for run_id in separate:
         try:
@@ -124,7 +125,7 @@ def _delete(results_dir: Path, run_ids: Collection[str]) -> None:
             os.fsync(descriptor)  # the files that hold them now have their names on disk
         finally:
             os.close(descriptor)
-        for table in store.SCHEMAS:  # ``runs`` first: what is left of a run without it is not read
+        for table in SCHEMAS:  # ``runs`` first: what is left of a run without it is not read
             for path in (results_dir / table).glob("*.parquet"):
                 if path.stem in run_ids:
                     path.unlink()

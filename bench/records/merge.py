@@ -16,7 +16,7 @@ import pyarrow as pa
 from bench.command import Parser, run_command
 from bench.errors import UserError
 from bench.records import store
-from bench.records.schemas import by_run, in_order
+from bench.records.schemas import SCHEMAS, by_run, in_order
 
 
 def merge(source: Path, target: Path, *, allow_dirty: bool = False) -> int:
@@ -36,7 +36,7 @@ def merge(source: Path, target: Path, *, allow_dirty: bool = False) -> int:
             f"code (first: {dirty['run_id'].iloc[0]}); commit and repeat them, or give "
             "--allow-dirty"
         )
-    write({table: by_run(store.read_arrow(source, table)) for table in store.SCHEMAS}, target)
+    write({table: by_run(store.read_arrow(source, table)) for table in SCHEMAS}, target)
     return len(store.load(store.single(target, "runs"), "runs"))
 
 
@@ -51,9 +51,9 @@ def write(added: Mapping[str, Mapping[str, pa.Table]], target: Path) -> None:
     Raises:
         UserError: a file cannot be read or written. What was there is still there.
     """
-    for table in reversed(store.SCHEMAS):
+    for table in reversed(SCHEMAS):
         rows = {**by_run(store.compacted(target, table)), **added[table]}
-        store.write_arrow(store.single(target, table), in_order(rows, store.SCHEMAS[table]))
+        store.write_arrow(store.single(target, table), in_order(rows, SCHEMAS[table]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

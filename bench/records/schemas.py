@@ -13,6 +13,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bench.types import EvalRecord, Outcome, Sample, Span, StepRecord
+
 # Columns that came later. A file without one is read as one of nulls.
 LATER = ("sft_digest",)
 SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
@@ -81,6 +83,17 @@ def _arrow_type(hint: Any) -> pa.DataType:
         key, value = get_args(hint)
         return pa.map_(SCALARS[key], SCALARS[value])
     return SCALARS[hint]
+
+
+SCHEMAS = {
+    "runs": schema_of(RunRow),
+    "steps": schema_of(StepRecord),
+    "evals": schema_of(EvalRecord),
+    "samples": schema_of(Sample),
+    "outcomes": schema_of(Outcome),
+    "spans": schema_of(Span),
+}
+OPTIONAL = ("outcomes",)  # older runs have none: a missing file is an empty table
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -24,19 +24,11 @@ import pyarrow.compute as pc
 from bench.config import RunConfig
 from bench.errors import UserError
 from bench.records import checked
-from bench.records.schemas import RunRow, by_run, conform, in_order, schema_of
-from bench.types import EvalRecord, RunResult, Sample, Span, StepRecord, Timed
+from bench.records.schemas import OPTIONAL, SCHEMAS, RunRow, by_run, conform, in_order
+from bench.types import RunResult, Timed
 
 SCHEMA_VERSION = 2
 RUN_ID = re.compile(r"[0-9a-f]{12}-s[0-9]+")
-
-SCHEMAS = {
-    "runs": schema_of(RunRow),
-    "steps": schema_of(StepRecord),
-    "evals": schema_of(EvalRecord),
-    "samples": schema_of(Sample),
-    "spans": schema_of(Span),
-}
 
 
 class OtherVersionError(UserError):
@@ -92,6 +84,7 @@ def write_run(
         "steps": result.steps,
         "evals": result.evals,
         "samples": result.samples,
+        "outcomes": result.outcomes,
         "spans": result.spans,
         "runs": [run],
     }
@@ -214,12 +207,15 @@ def read_arrow(
     wanted = None if run_ids is None else set(run_ids)
     own = {}
     for run_id in filter(lambda name: wanted is None or name in wanted, separate(results_dir)):
+        complete = results_dir / "runs" / f"{run_id}.parquet"
         try:
-            own[run_id] = load(results_dir / table / f"{run_id}.parquet", table, columns)
+            found = load(results_dir / table / f"{run_id}.parquet", table, columns)
         except UserError:
-            if (results_dir / "runs" / f"{run_id}.parquet").exists():
+            if complete.exists():
                 raise
-            # A sweep compacted it meanwhile: it is in the file that is read next.
+            continue
+        if complete.exists():  # else a sweep compacted it meanwhile: it is in what is read next
+            own[run_id] = found
     rows = by_run(compacted(results_dir, table, columns)) | own
     if wanted is not None:
         rows = {run_id: rows[run_id] for run_id in wanted & rows.keys()}
@@ -244,7 +240,8 @@ def load(path: Path, table: str, columns: Sequence[str] | None = None) -> pa.Tab
     """Read one file of a table, or some of its columns, and check it.
 
     Raises:
-        UserError: the file is missing, damaged, of another schema version or of other columns.
+        UserError: the file is missing, unless its table is optional, or it is damaged, of another
+            schema version or of other columns.
     """
     repair = "delete it and the run is repeated"
     if path.parent.name != table:
@@ -252,6 +249,8 @@ def load(path: Path, table: str, columns: Sequence[str] | None = None) -> pa.Tab
         repair = f"restore it from version control or a backup, or delete {runs} and its "
         repair += "runs are repeated"
     if not path.exists():
+        if table in OPTIONAL:
+            return _schema(table, columns).empty_table()
         raise UserError(f"{path} is missing although its run is recorded: {repair}")
     found = read_file(
         path, columns, repair=repair, replace="move it away, or rebuild the results with --fresh"

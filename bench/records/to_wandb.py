@@ -9,6 +9,7 @@ of updates done. ``WANDB_MODE=offline`` writes to the folder ``wandb`` and sends
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -22,6 +23,8 @@ from rich.progress import track
 from bench.command import Parser, run_command
 from bench.errors import UserError
 from bench.records import store
+
+MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")  # that wandb knows
 
 
 def history(steps: pd.DataFrame, evals: pd.DataFrame) -> dict[int, dict[str, float]]:
@@ -53,19 +56,24 @@ def send(results_dir: Path, project: str, console: Console) -> int:
     """Send all complete runs of a results directory; return how many.
 
     Raises:
-        UserError: wandb is not installed or refuses, or there are no results or a file cannot be
-            read.
+        UserError: wandb is not installed or refuses, ``WANDB_MODE`` is none of its modes, or there
+            are no results or a file cannot be read.
     """
     if find_spec("wandb") is None:
         raise UserError("wandb is not installed: install the extra [wandb]")
+    if (mode := os.environ.get("WANDB_MODE", "online")) not in MODES:
+        raise UserError(f"WANDB_MODE = {mode!r}: allowed are {', '.join(MODES)}")
     import wandb
 
     runs, steps, evals = (store.read(results_dir, name) for name in ("runs", "steps", "evals"))
+    steps_of, evals_of = dict(list(steps.groupby("run_id"))), dict(list(evals.groupby("run_id")))
     try:
         for run in track(runs.to_dict("records"), "runs sent", console=console):
             run_id = str(run["run_id"])
             settings = json.loads(str(run.pop("config_json")))
-            numbers = history(steps[steps["run_id"] == run_id], evals[evals["run_id"] == run_id])
+            numbers = history(
+                steps_of.get(run_id, steps.iloc[:0]), evals_of.get(run_id, evals.iloc[:0])
+            )
             with wandb.init(
                 project=project,
                 id=run_id,

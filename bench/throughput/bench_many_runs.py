@@ -26,9 +26,9 @@ from bench.experiments.sweep import locked, sweep
 from bench.paths import ROOT
 from bench.records import merge, provenance, store
 from bench.records.compact import MOST_SEPARATE
-from bench.records.schemas import by_run
+from bench.records.schemas import SCHEMAS, by_run
 from bench.staleness import reuse
-from bench.types import EvalRecord, RunResult, Sample, Span, StageModels, StepRecord
+from bench.types import EvalRecord, Outcome, RunResult, Sample, Span, StageModels, StepRecord
 
 ALGORITHMS = ("ppo", "rloo", "online_dpo", "best_of_2")
 SEEDS = 357
@@ -52,7 +52,7 @@ def many_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[RunC
     ids = [[cell.with_seed(s).run_id(MODELS.digest) for s in range(SEEDS)] for cell in cells]
     rng = np.random.default_rng(0)
     added = {}
-    for table in store.SCHEMAS:
+    for table in SCHEMAS:
         first = by_run(store.read_arrow(results_dir, table, [of_cell[0] for of_cell in ids]))
         copied = [_copies(first[of_cell[0]], of_cell) for of_cell in ids]
         noisy = _with_noise(pa.concat_tables(copied), rng)
@@ -133,6 +133,7 @@ def _write(results_dir: Path, run: RunConfig) -> str:
         ],
         samples=[Sample(run.updates, i, "a post " * 20, "a summary " * 5, "a reference " * 5,
                         1.0, 0.5, 0.2) for i in range(run.evaluation.samples)],
+        outcomes=[Outcome(i, "win", 9, 9) for i in range(run.evaluation.prompts)],
         wall_s=35.0,
         spans=[Span("learner", "learn", i + 0.2, i + 0.8, i) for i in steps for _ in range(SPANS)],
     )  # fmt: skip

@@ -166,9 +166,15 @@ def end_labels(ax: Axes, x: float, labels: Sequence[tuple[float, str, str]]) -> 
 
 
 def footer(figure: Figure, runs: pd.DataFrame) -> None:
-    """Write in grey where the runs come from: seeds, preset, model, git revision, hardware."""
+    """Write in grey where the runs come from: seeds, preset, model, git revision, hardware.
+
+    Where the hyper-parameters were chosen at another model size, it is named.
+    """
     seeds = runs["seed"].nunique()
-    origin(figure, runs, f"{seeds} seed{'s' * (seeds != 1)}", ("preset", "model"))
+    text = f"{seeds} seed{'s' * (seeds != 1)}"
+    for model in sorted(runs["tuned_at"].dropna().unique()) if "tuned_at" in runs else ():
+        text += f" · tuned at {model}"
+    origin(figure, runs, text, ("preset", "model"))
 
 
 def origin(

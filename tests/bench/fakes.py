@@ -16,7 +16,7 @@ from bench.experiments.arms import timed_arm
 from bench.experiments.cells import Trained
 from bench.records import store
 from bench.staleness import reuse
-from bench.types import EvalRecord, Sample, Span, StepRecord
+from bench.types import EvalRecord, Outcome, Sample, Span, StepRecord
 
 from .fake_config import STAGE, FakeAlgorithm
 
@@ -85,12 +85,18 @@ def result(run: RunConfig, status: str = "completed") -> SimpleNamespace:
         for i in range(0, run.updates + 1, max(2, run.updates // 8))
     ]  # fmt: skip
     samples = [Sample(run.updates, 0, "a prompt", "a completion", "a reference", 1.0, 0.5, 0.2)]
+    words = ("win", "tie", "loss")
+    outcomes = [
+        Outcome(i, words[int(3 * number(key, "o", i))], 4 + i % 3, 5)
+        for i in range(run.evaluation.prompts)
+    ]
     return SimpleNamespace(
         status=status,
         diverged_at=None if status == "completed" else 2,
         steps=steps,
         evals=evals,
         samples=samples,
+        outcomes=outcomes,
         wall_s=time.time(),
         spans=[Span("learner", "learn", time.time(), time.time(), 0)],
     )

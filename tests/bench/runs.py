@@ -121,6 +121,7 @@ def outcome(result, learner) -> dict[str, object]:
         ],
         "evals": [timeless(record) for record in result.evals],
         "samples": [asdict(sample) for sample in result.samples],
+        "outcomes": [asdict(one) for one in result.outcomes],
         "weights": {name: value.tolist() for name, value in learner.state().items()},
         "status": result.status,
     }

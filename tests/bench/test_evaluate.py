@@ -10,6 +10,7 @@ from bench.errors import UserError
 from bench.evaluate import Elapsed, Evaluator
 from bench.learning.scoring import Scorer
 from bench.staleness import ON_POLICY
+from bench.types import Outcome
 
 from .fake_config import STAGE, FakeAlgorithm
 
@@ -49,7 +50,7 @@ def nll(model, prompt, completion, temperature):
 def test_evaluation_equals_naive_sums(policy, reward_model, prompts, fake_task):
     judge, reference = evaluator(policy, reward_model, fake_task)
     greedy = judge._generate_at(policy, 0.01, 8).completions()
-    record, samples = judge.evaluate(policy, AT)
+    record, samples, outcomes = judge.evaluate(policy, AT)
 
     # Gold is minus the length and references have 3 tokens: win below 3, tie at 3.
     wins = [1.0 if len(c) < 3 else 0.5 if len(c) == 3 else 0.0 for c in greedy]
@@ -76,13 +77,19 @@ def test_evaluation_equals_naive_sums(policy, reward_model, prompts, fake_task):
     ]
     assert record.kl_nats == pytest.approx(sum(kl) / 6, rel=1e-4)
 
+    words = ["win" if len(c) < 3 else "tie" if len(c) == 3 else "loss" for c in greedy]
+    assert outcomes == [
+        Outcome(prompt.prompt_id, word, len(c), 3)
+        for prompt, word, c in zip(prompts, words, greedy, strict=True)
+    ]
+
     assert len(samples) == 2
     assert samples[0].completion == " ".join(map(str, greedy[0]))
 
 
 def test_kl_of_the_reference_itself_is_zero(policy, reward_model, fake_task):
     judge, reference = evaluator(policy, reward_model, fake_task)
-    record, _ = judge.evaluate(reference, AT)
+    record, _, _ = judge.evaluate(reference, AT)
     assert record.kl_nats == pytest.approx(0, abs=1e-5)
 
 

@@ -72,7 +72,7 @@ class Learner:
         )
 
 
-EVALUATOR = SimpleNamespace(evaluate=lambda *_: (SimpleNamespace(win_rate=0.5), []))
+EVALUATOR = SimpleNamespace(evaluate=lambda *_: (SimpleNamespace(win_rate=0.5), [], []))
 
 
 def run(losses):

@@ -180,7 +180,7 @@ def test_its_run_is_the_sweeps_to_the_bit_and_its_last_line_says_what_was_found(
     )
     tables = {
         name: [store.read(tmp_path / place, name, [run_id]) for place in ("mine", "swept")]
-        for name in ("evals", "steps", "samples")
+        for name in ("evals", "steps", "samples", "outcomes")
     }
     for mine, swept in tables.values():
         times = [column for column in mine if column.endswith("_s")]

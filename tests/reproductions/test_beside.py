@@ -7,10 +7,12 @@ import pytest
 from bench.errors import UserError
 from bench.experiments import arms
 from bench.experiments.presets import preset
+from bench.experiments.tuned import write_tuned
 from bench.staleness import ON_POLICY, lag, reuse
 from reproductions import loading
 from reproductions.fig_offpolicy_ppo import REPRODUCTION as PPO
 from reproductions.fig_offpolicy_robustness import REPRODUCTION as ROBUSTNESS
+from reproductions.fig_sync_vs_async import REPRODUCTION as SYNC_VS_ASYNC
 from reproductions.options import Options
 from reproductions.run import main
 from tests.bench import fakes
@@ -89,3 +91,18 @@ def test_an_untuned_algorithm_is_called_so_and_the_command_that_tunes_it_is_give
         "Untuned: grpo. A comparison with tuned algorithms is not fair; tune by: "
         "python -m bench.tuning --preset tiny --algorithms grpo\n"
     ) in capsys.readouterr().out
+
+
+def test_a_size_that_runs_at_another_sizes_choice_is_named_with_its_command(results, capsys):
+    for run in SYNC_VS_ASYNC.grid(Options(preset=TINY)):
+        fakes.write(results / "reference" / "tiny", run)
+    assert main([SYNC_VS_ASYNC], ["--replot"]) == 0
+    line = (
+        "Tuned at 0.1m: online_dpo at 0.4m; tune it there by: "
+        "python -m bench.tuning --preset tiny --model 0.4m --algorithms online_dpo\n"
+    )
+    assert line in capsys.readouterr().out
+    own = {"tiny/0.4m": {"online_dpo": TINY.tuned["online_dpo"]}}
+    write_tuned(results / "tiny" / "tuned.toml", own)
+    assert main([SYNC_VS_ASYNC], ["--replot"]) == 0
+    assert "Tuned at" not in capsys.readouterr().out

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bench.experiments.presets import preset
 from bench.records import compact, store
+from bench.records.schemas import SCHEMAS
 from plots.drawing import style
 from reproductions import run as script
 from reproductions.all import discover
@@ -77,7 +78,7 @@ COLUMNS = st.builds(
     st.sampled_from(TYPES),
 )
 BYTES = DAMAGE | FLIPS
-PLACES = st.tuples(st.sampled_from(list(store.SCHEMAS)), st.integers(0, 10**6))
+PLACES = st.tuples(st.sampled_from(list(SCHEMAS)), st.integers(0, 10**6))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 
 from bench.experiments import arms as timing
 from bench.records import store
+from bench.records.schemas import SCHEMAS
 from reproductions.all import discover
 from tests.bench.experiments.test_sweep import alive, assert_same, children, wait_until
 
@@ -124,7 +125,7 @@ def test_a_sweep_killed_in_the_middle_continues_to_the_same_tables(smoke, tmp_pa
     # The same runs of the undisturbed sweep, with other runs between them: the same numbers.
     whole = tmp_path / "whole"
     for run_id in store.read(results, "runs")["run_id"]:
-        for table in store.SCHEMAS:
+        for table in SCHEMAS:
             (whole / table).mkdir(parents=True, exist_ok=True)
             shutil.copy(smoke[0] / table / f"{run_id}.parquet", whole / table)
     assert_same(whole, results)

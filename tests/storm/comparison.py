@@ -13,7 +13,7 @@ from bench.records.marker import MARKER
 
 from .scenarios import Reference
 
-TABLES = ("evals", "steps", "samples")
+TABLES = ("evals", "steps", "samples", "outcomes")
 HIDDEN = (".lock", MARKER)  # what is meant to be there
 
 

@@ -12,6 +12,7 @@ from bench.experiments import space, starting_models
 from bench.experiments.presets import preset
 from bench.paths import record_dir
 from bench.records import store
+from bench.records.schemas import SCHEMAS
 from bench.staleness import ON_POLICY, reuse
 from tests.bench import fakes
 from tests.bench.experiments.test_sweep import run as sweep
@@ -26,7 +27,7 @@ def free(monkeypatch, number):
 def test_a_runs_estimate_is_within_a_factor_of_two_of_what_is_written(tmp_path):
     run_ids = store.read(record_dir("tiny"), "runs").query("timed.isna()")["run_id"][::40]
     for run_id in run_ids:
-        for table in store.SCHEMAS:
+        for table in SCHEMAS:
             rows = store.read_arrow(record_dir("tiny"), table, [run_id])
             store.write_arrow(tmp_path / table / f"{run_id}.parquet", rows)
         written = sum(path.stat().st_size for path in tmp_path.glob(f"*/{run_id}.parquet"))

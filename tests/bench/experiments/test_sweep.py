@@ -15,6 +15,7 @@ from bench.errors import UserError
 from bench.experiments.sweep import RunsFailedError, locked, sweep
 from bench.records import provenance, store
 from bench.records.marker import MARKER
+from bench.records.schemas import SCHEMAS
 from tests.bench import fakes
 from tests.bench.fakes import FakeExecute, config
 
@@ -41,7 +42,7 @@ def executed(results_dir):
 
 def tables(results_dir):
     """Return all tables without times."""
-    frames = {table: store.read(results_dir, table) for table in store.SCHEMAS}
+    frames = {table: store.read(results_dir, table) for table in SCHEMAS}
     timed = ("wall_s", "wait_s", "generate_s", "score_s", "learn_s", "publish_s", "evaluate_s",
              "start_s", "end_s")  # fmt: skip
     return {

@@ -20,7 +20,7 @@ from ..live_processes import runs as process_runs
 
 def some(step):
     state = {"parameters.0": torch.tensor([0.1, float(step)])}
-    records = Records([], [], [], [], wall_s=0.1 + step)
+    records = Records([], [], [], [], [], wall_s=0.1 + step)
     return Checkpoint(step, state, [snapshot(step), snapshot(step + 10)], records)
 
 

@@ -148,7 +148,7 @@ def as_a_file(path):
         (with_text("checksums.json", "[]"), "checksums.json is damaged"),
         (empty, "checksums.json: No such file or directory"),
         (with_empty_files, "checksums.json is damaged"),
-        (other_format, "has format 1, this suite reads 2"),
+        (other_format, "has format 1, this suite reads 3"),
         (as_a_file, "checksums.json: Not a directory"),
     ],
 )

@@ -12,6 +12,7 @@ from bench.paths import record_dir
 from bench.records import compact as module
 from bench.records import foreign, store
 from bench.records.compact import compact, incomplete
+from bench.records.schemas import SCHEMAS
 from reproductions.loading import load
 from tests.bench import fakes
 from tests.bench.experiments.test_sweep import run as sweep
@@ -86,7 +87,7 @@ def test_files_of_other_names_are_named_and_not_used(tmp_path):
 
 def test_a_run_under_another_runs_name_is_refused(tmp_path):
     run_id = fakes.write(tmp_path, fakes.config())
-    for table in store.SCHEMAS:
+    for table in SCHEMAS:
         other = tmp_path / table / f"{'0' * 12}-s0.parquet"
         shutil.copy(tmp_path / table / f"{run_id}.parquet", other)
     with pytest.raises(UserError) as raised:

@@ -2,6 +2,7 @@ import pandas as pd
 
 from bench.records import store
 from bench.records.merge import main, merge
+from bench.records.schemas import SCHEMAS
 from tests.bench import fakes
 
 
@@ -9,9 +10,10 @@ def test_a_merged_record_of_one_file_per_table_reads_as_the_runs_do(tmp_path):
     ids = [fakes.write(tmp_path / "user", fakes.config(seed=seed)) for seed in (1, 0)]
     assert merge(tmp_path / "user", tmp_path / "record") == 2
     assert sorted(p.name for p in (tmp_path / "record").iterdir()) == [
-        "evals.parquet", "runs.parquet", "samples.parquet", "spans.parquet", "steps.parquet",
+        "evals.parquet", "outcomes.parquet", "runs.parquet", "samples.parquet", "spans.parquet",
+        "steps.parquet",
     ]  # fmt: skip
-    for table in store.SCHEMAS:
+    for table in SCHEMAS:
         pd.testing.assert_frame_equal(
             store.read(tmp_path / "record", table), store.read(tmp_path / "user", table)
         )
@@ -30,6 +32,18 @@ def test_merge_replaces_what_it_has_and_keeps_the_rest(tmp_path):
     runs = store.read(tmp_path / "record", "runs")
     assert runs["git_revision"].str[0].tolist() == ["f", "e"]
     assert len(store.read(tmp_path / "record", "evals")) == 6
+
+
+def test_a_record_from_before_outcomes_were_stored_takes_runs_that_have_them(tmp_path):
+    old = fakes.write(tmp_path / "a", fakes.config(seed=0))
+    merge(tmp_path / "a", tmp_path / "record")
+    (tmp_path / "record" / "outcomes.parquet").unlink()
+    assert store.read(tmp_path / "record", "outcomes").empty
+    new = fakes.write(tmp_path / "b", fakes.config(seed=1))
+    assert merge(tmp_path / "b", tmp_path / "record") == 2
+    found = store.read(tmp_path / "record", "outcomes")
+    assert found["run_id"].unique().tolist() == [new] != [old]
+    pd.testing.assert_frame_equal(found, store.read(tmp_path / "b", "outcomes"))
 
 
 def test_merge_refuses_runs_of_uncommitted_code(tmp_path, capsys):

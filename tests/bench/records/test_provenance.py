@@ -5,7 +5,8 @@ from importlib import metadata
 
 import pytest
 
-from bench.records import provenance, store
+from bench.records import provenance
+from bench.records.schemas import SCHEMAS
 
 
 def git(root, *arguments):
@@ -72,7 +73,7 @@ def test_git_state_is_unknown_before_the_first_commit(tmp_path):
 
 def test_code_and_host_fills_the_provenance_columns():
     found = provenance.code_and_host()
-    assert set(found) <= set(store.SCHEMAS["runs"].names)
+    assert set(found) <= set(SCHEMAS["runs"].names)
     assert found["torch"] == metadata.version("torch")
     assert found["cores"] == os.cpu_count()
     assert found["host_cpu"]

@@ -7,7 +7,7 @@ import pytest
 
 from bench.paths import record_dir
 from bench.records import store
-from bench.records.schemas import LATER, conform, schema_of
+from bench.records.schemas import LATER, SCHEMAS, conform, schema_of
 
 
 def test_the_columns_of_steps_are_the_fields_of_a_step_record():
@@ -20,11 +20,18 @@ def test_the_columns_of_steps_are_the_fields_of_a_step_record():
         ("score_s", "double"), ("learn_s", "double"), ("publish_s", "double"),
         ("metrics", "map<string, double>"),
     ]  # fmt: skip
-    assert [(field.name, str(field.type)) for field in store.SCHEMAS["steps"]] == expected
+    assert [(field.name, str(field.type)) for field in SCHEMAS["steps"]] == expected
+
+
+def test_the_columns_of_outcomes_are_the_fields_of_an_outcome():
+    assert [(field.name, str(field.type)) for field in SCHEMAS["outcomes"]] == [
+        ("run_id", "string"), ("prompt_id", "int64"), ("outcome", "string"),
+        ("completion_tokens", "int64"), ("reference_tokens", "int64"),
+    ]  # fmt: skip
 
 
 def test_a_field_that_may_be_none_has_the_type_of_its_values():
-    runs = store.SCHEMAS["runs"]
+    runs = SCHEMAS["runs"]
     names = ("timed", "diverged_at", "git_dirty", "cores")
     assert [str(runs.field(name).type) for name in names] == ["string", "int64", "bool", "int64"]
 
@@ -32,7 +39,7 @@ def test_a_field_that_may_be_none_has_the_type_of_its_values():
 @pytest.mark.parametrize("table", ["runs", "steps", "evals", "samples", "spans"])
 def test_the_schemas_are_those_of_the_recorded_files(table):
     recorded = pq.read_schema(record_dir("tiny") / f"{table}.parquet")
-    fields = [field for field in store.SCHEMAS[table] if field.name not in LATER]
+    fields = [field for field in SCHEMAS[table] if field.name not in LATER]
     assert recorded.equals(pa.schema(fields))
 
 
@@ -40,7 +47,7 @@ def test_a_column_that_came_later_is_null_where_a_file_lacks_it():
     runs = store.read(record_dir("tiny"), "runs", columns=["run_id", "sft_digest"])
     assert (len(runs), runs["sft_digest"].isna().all()) == (232, True)
     with pytest.raises(ValueError, match="host_cpu"):  # another is missed
-        conform(store.SCHEMAS["runs"].empty_table().drop_columns("host_cpu"), store.SCHEMAS["runs"])
+        conform(SCHEMAS["runs"].empty_table().drop_columns("host_cpu"), SCHEMAS["runs"])
 
 
 def test_schema_of_refuses_a_type_that_has_no_column():

@@ -1,6 +1,8 @@
 import os
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -9,6 +11,7 @@ from bench.errors import UserError
 from bench.records import store
 from bench.records.compact import incomplete
 from bench.records.merge import merge
+from bench.records.schemas import SCHEMAS, in_order
 from tests.bench import fakes
 
 
@@ -26,6 +29,9 @@ def test_write_run_stores_every_table_under_the_run_id(tmp_path):
     assert steps["metrics"][1] == {"clip_fraction": fakes.number((run.config_hash(), 3), "c", 1)}
     assert store.read(tmp_path, "evals")["step"].tolist() == [0, 2, 4]
     assert store.read(tmp_path, "samples")["completion"].tolist() == ["a completion"]
+    outcomes = store.read(tmp_path, "outcomes").drop(columns="run_id")
+    assert outcomes.to_dict("records") == [asdict(one) for one in fakes.result(run).outcomes]
+    assert len(outcomes) == 16
 
 
 def test_write_run_keeps_what_a_diverged_run_measured(tmp_path):
@@ -136,6 +142,53 @@ def test_columns_are_found_by_name(tmp_path):
     before = store.load(path, "evals")
     store.write_arrow(path, before.select(before.column_names[::-1]))
     assert store.load(path, "evals").equals(before)
+
+
+def test_a_run_from_before_outcomes_were_stored_has_none(tmp_path):
+    run_id = fakes.write(tmp_path, fakes.config())
+    (tmp_path / "outcomes" / f"{run_id}.parquet").unlink()
+    found = store.read(tmp_path, "outcomes")
+    assert found.empty
+    assert found.columns.tolist() == [
+        "run_id", "prompt_id", "outcome", "completion_tokens", "reference_tokens",
+    ]  # fmt: skip
+    assert incomplete(tmp_path, [run_id]) == ([], [])
+    merge(tmp_path, tmp_path / "record")
+    assert store.read(tmp_path / "record", "outcomes").empty
+
+
+def test_damaged_outcomes_are_named_by_read_and_the_run_repeated(tmp_path):
+    run_id = fakes.write(tmp_path, fakes.config())
+    path = tmp_path / "outcomes" / f"{run_id}.parquet"
+    truncate(path)
+    with pytest.raises(UserError, match="is a truncated or damaged Parquet file: delete it and"):
+        store.read(tmp_path, "outcomes")
+    warning = f"{path} is missing or damaged: its run is repeated"
+    assert incomplete(tmp_path, [run_id]) == ([run_id], [warning])
+
+
+def test_outcomes_of_600_runs_take_less_than_a_megabyte(tmp_path):
+    # Words and 64-bit whole numbers take what int8 and int16 would: Parquet numbers the different
+    # values of a column first.
+    rng = np.random.default_rng(0)
+    references = rng.integers(4, 20, 512)
+    rows = {
+        run_id: pa.table(
+            {
+                "run_id": [run_id] * 512,
+                "prompt_id": range(2_000_000_000, 2_000_000_512),
+                "outcome": rng.choice(["win", "tie", "loss"], 512, p=[0.6, 0.1, 0.3]),
+                "completion_tokens": np.clip(rng.normal(10, 4, 512), 1, 20).astype(int),
+                "reference_tokens": references,
+            },
+            SCHEMAS["outcomes"],
+        )
+        for run_id in (f"{i:012x}-s0" for i in range(600))
+    }
+    store.write_arrow(tmp_path / "all.parquet", in_order(rows, SCHEMAS["outcomes"]))
+    store.write_arrow(tmp_path / "one.parquet", rows[min(rows)])
+    assert (tmp_path / "all.parquet").stat().st_size < 1_000_000
+    assert (tmp_path / "one.parquet").stat().st_size < 5_000
 
 
 def test_a_damaged_record_is_to_be_restored(tmp_path):

@@ -83,6 +83,14 @@ def runs(**columns):
             {"git_revision": ["abcdefghi", "0123456789"], "cores": [2, 8]},
             "2 seeds · preset tiny · model 0.1m · git 2 revisions · 2 machines",
         ),
+        (
+            {"model": ["0.4m"] * 2, "tuned_at": ["0.1m"] * 2},
+            "2 seeds · tuned at 0.1m · preset tiny · model 0.4m · git 0123456 · Some CPU, 2 cores",
+        ),
+        (
+            {"tuned_at": pd.Series([None, None], dtype=object)},
+            "2 seeds · preset tiny · model 0.1m · git 0123456 · Some CPU, 2 cores",
+        ),
     ],
 )
 def test_footer_says_where_the_runs_come_from(columns, text):

@@ -136,6 +136,7 @@ def test_a_run_as_a_preset_says_is_the_inline_one(smoke):
 
     assert numbers(far) == numbers(here)
     assert [sample.completion for sample in far.samples] == [s.completion for s in here.samples]
+    assert far.outcomes == here.outcomes
 
 
 def kill_agent(source):
