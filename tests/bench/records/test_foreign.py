@@ -79,7 +79,7 @@ def test_files_of_other_names_are_named_and_not_used(tmp_path):
         f"Left out: 5 in {tmp_path}/runs that are no runs of this suite, or were changed: "
         "b.parquet, c.parquet, copy of it.parquet, d.parquet and 1 more"
     )
-    assert (len(record.final), record.remarks) == (1, (line,))
+    assert (len(record.final), record.remarks[0]) == (1, line)
     console = Console(file=StringIO(), width=40)
     sweep(tmp_path, [fakes.config()], console=console)
     assert console.file.getvalue().splitlines()[0] == f"warning: {line}"
