@@ -24,7 +24,7 @@ from itertools import product
 import pandas as pd
 from matplotlib.figure import Figure
 
-from plots.analysis import stats
+from plots.analysis import estimands, stats
 from plots.analysis.frames import Record
 from plots.analysis.registry import COLUMNS
 from plots.drawing import panels, style
@@ -57,12 +57,9 @@ def tabulate(record: Record, options: Options) -> pd.DataFrame:
     del options
     rows = []
     for outcome, name in product(COLUMNS, record.final["algorithm"].unique()):
-        grid = record.n_values(name)
-        wins = record.by_n(name, grid, COLUMNS[outcome])
-        sft = record.by_n(name, grid, "sft_win_rate")[grid[0]].reindex(wins.index)
-        found = stats.tolerance(wins, sft, grid)
-        opt = found.opt or stats.Interval(math.nan, math.nan, math.nan, len(wins))
-        bound = "> " if found.n80_censored else ""
+        found = estimands.tolerance(record, name, COLUMNS[outcome])
+        complete = record.by_n(name, record.n_values(name), COLUMNS[outcome])
+        opt = found.opt or stats.Interval(math.nan, math.nan, math.nan, len(complete))
         rows.append(
             {
                 "outcome": outcome,
@@ -70,7 +67,7 @@ def tabulate(record: Record, options: Options) -> pd.DataFrame:
                 "opt": opt.estimate,
                 "lo": opt.lo,
                 "hi": opt.hi,
-                "n80": f"{bound}{found.n80:.0f}" if found.opt else "",
+                "n80": found.n80_text,
                 "n_max": found.n_max,
                 "seeds": opt.n,
                 "note": found.reason,

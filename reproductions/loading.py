@@ -186,6 +186,7 @@ def _record(results_dir: Path, runs: pd.DataFrame, preset: Preset) -> Record:
     runs = runs.drop(columns="config_json").assign(
         tuned=[found[text][0] for text in texts],
         tuned_at=pd.Series([found[text][1] for text in texts], runs.index, dtype=object),
+        reward_model=[_reward_model(cells[text]) for text in texts],
     )
     timed = runs.loc[runs["timed"].notna(), "run_id"]
     bound, remarks = ceiling(cells.values())
@@ -197,6 +198,11 @@ def _record(results_dir: Path, runs: pd.DataFrame, preset: Preset) -> Record:
         store.read(results_dir, "spans", timed) if len(timed) else None,
     )
     return replace(record, ceiling=bound, remarks=remarks)
+
+
+def _reward_model(cell: Mapping[str, Any]) -> str:
+    """Return the size of the reward model; where it has none of its own, it is the policy's."""
+    return str(cell["stage"].get("reward_model") or cell["stage"]["model"])
 
 
 def _tuning(cell: Mapping[str, Any], preset: Preset) -> tuple[bool, str | None]:

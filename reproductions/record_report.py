@@ -75,6 +75,8 @@ def generate() -> str:
         f"detectable effect (MDE) and worst seed are explained in [measurements.md]({STATISTICS}).",
     ]
     for one in discover():
+        if PRESET not in one.presets:
+            continue
         if one.read is None:
             record = load(place, one.grid(options), options.preset, all_seeds=True)
         elif (measured := one.read(place)) is not None:

@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from plots.analysis import overlap, stats
+from plots.analysis import stats
 from plots.analysis.estimands import Effects
 from plots.analysis.frames import Record
 
+ARM = ["model", "reward_model", "learning_rate", "updates"]  # within a learning-rate schedule
 AT_BOUND = 0.01  # as near to a bound is saturated whatever the margin: 5 of 512 prompts
 
 
-def failed_checks(record: Record, algorithms: Sequence[str], n: Sequence[int]) -> list[str]:
-    """Return why the record cannot judge a claim: staleness not as scheduled, nothing learned."""
+def failed_checks(
+    record: Record, algorithms: Sequence[str], n: Sequence[int], *, gain_at_end: bool = True
+) -> list[str]:
+    """Return why the record cannot judge a claim: staleness not as scheduled, nothing learned.
+
+    Args:
+        record: the runs.
+        algorithms: of the claim.
+        n: of the claim.
+        gain_at_end: whether each arm's final policies must be better than SFT at N = 1.
+    """
     failures = []
     runs = record.final
     runs = runs[runs["algorithm"].isin(algorithms) & runs["n"].isin(n)]
     wrong = sorted(set(runs["run_id"]) & record.off_schedule)
     if wrong:
         failures.append(f"staleness not as scheduled in {len(wrong)} runs, first {wrong[0]}")
-    sizes = overlap.sizes(record)
-    for name, size in itertools.product(algorithms, sizes):
-        one = record.where(model=size)
-        gains = one.by_n(name, [1]) - one.by_n(name, [1], "sft_win_rate")
-        if not stats.clear_gain(gains[1]):
-            where = f", model {size}" if len(sizes) > 1 else ""
-            failures.append(f"{name} shows no clear gain over SFT at N = 1{where}")
+    for name in algorithms if gain_at_end else ():
+        for where, arm in _arms(record.where(algorithm=name)):
+            gains = arm.by_n(name, [1]) - arm.by_n(name, [1], "sft_win_rate")
+            if not stats.clear_gain(gains[1]):
+                failures.append(f"{name} shows no clear gain over SFT at N = 1{where}")
     return failures
+
+
+def _arms(record: Record) -> Iterator[tuple[str, Record]]:
+    """Yield the record of each arm, and what it is called among several."""
+    final = record.final
+    varied = [column for column in ARM if column in final and final[column].nunique() > 1]
+    if not varied:
+        yield "", record
+        return
+    for values in final[varied].drop_duplicates().sort_values(varied).itertuples(index=False):
+        arm = dict(zip(varied, values, strict=True))
+        where = "".join(f", {name.replace('_', ' ')} {value}" for name, value in arm.items())
+        yield where, record.where(**arm)
 
 
 def saturation(found: Effects, margin: float, ceiling: float | None) -> str:

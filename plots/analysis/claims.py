@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bench.errors import UserError
-from plots.analysis import checks, stats
+from plots.analysis import checks, registry, stats
 from plots.analysis.frames import Record
 from plots.analysis.registry import PRESETS, Claim
 from plots.analysis.stats import Interval
@@ -229,7 +229,12 @@ def judge(claims: Sequence[Claim], figure: str, record: Record, preset: str) -> 
 def _judge(claim: Claim, record: Record, preset: str) -> Verdict:
     arm = record.where(lr_schedule=claim.lr_schedule)
     found = claim.effects(arm)
-    failures = checks.failed_checks(arm, claim.algorithms, claim.n)
+    failures = checks.failed_checks(
+        arm,
+        claim.algorithms,
+        claim.n,
+        gain_at_end=registry.ESTIMANDS[claim.estimand].gain_at_end,
+    )
     failures += [found.failure] if found.failure else []
     untuned = [name for name in claim.algorithms if name in arm.untuned()]
     notes = [found.note, f"untuned: {', '.join(untuned)}" if untuned else ""]

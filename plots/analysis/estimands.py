@@ -78,16 +78,33 @@ def logarithmic_over_linear(
 def change_at_matched_kl(record: Record, algorithms: Sequence[str], n: Sequence[int]) -> Effects:
     """Return each seed's change of win rate at matched KL from the smallest N to the largest.
 
-    Per seed, five KLs are compared, evenly from half to all of the largest KL that its runs reach
-    at every N. Near zero KL all curves meet by construction. The win rate at a KL is where
-    the trajectory first reaches it. The change is the slope per doubling of N times the doublings.
+    The change is the slope per doubling of N times the doublings. See ``at_matched_kl``.
     """
     frame = record.curves
     frame = frame[(frame["algorithm"] == algorithms[0]) & (frame["schedule_kind"] != "lag")]
+    arms = [frame[frame["n"] == value] for value in n]
+    return at_matched_kl(arms, list(record.by_n(algorithms[0], n).index), n, f"N = {n[0]}")
+
+
+def at_matched_kl(
+    arms: Sequence[pd.DataFrame], seeds: Sequence[int], x: Sequence[float], first: str
+) -> Effects:
+    """Return each seed's change of win rate at matched KL from the first arm to the last.
+
+    Per seed, five KLs are compared, evenly from half to all of the largest KL that its runs reach
+    in every arm. Near zero KL all curves meet by construction. The win rate at a KL is where
+    the trajectory first reaches it. The change is the slope per doubling of ``x`` times the
+    doublings.
+
+    Args:
+        arms: [A] rows of ``Record.curves``, one run per seed.
+        seeds: [S] those that have a run in every arm.
+        x: [A] what the arms differ in, ascending.
+        first: what the first arm is called.
+    """
     levels, gains, reached = [], [], []
-    seeds = tuple(record.by_n(algorithms[0], n).index)
     for seed in seeds:
-        runs = [frame[(frame["seed"] == seed) & (frame["n"] == value)] for value in n]
+        runs = [arm[arm["seed"] == seed] for arm in arms]
         common = min(run["kl_nats"].max() for run in runs)
         targets = np.linspace(0.5, 1.0, 5) * common
         levels.append([_mean_win_rate_at(run, targets) for run in runs])
@@ -95,15 +112,15 @@ def change_at_matched_kl(record: Record, algorithms: Sequence[str], n: Sequence[
         reached.append(common)
     if not levels:
         return Effects()
-    changes = stats.slopes(levels, n) * np.log2(n[-1] / n[0])
+    changes = stats.slopes(levels, x) * np.log2(x[-1] / x[0])
     gain = float(np.mean(gains))
     sound = np.isfinite(changes)
     return Effects(
         changes[sound],
         tuple(np.array(seeds)[sound].tolist()),
         tuple(np.nanmean(levels, axis=0)),
-        note=f"KL matched up to {np.mean(reached):.1f} nats, where N = {n[0]} gains {gain:+.3f}",
-        failure="" if gain > 0.06 else f"curves overlap only where N = {n[0]} gains {gain:+.3f}",
+        note=f"KL matched up to {np.mean(reached):.1f} nats, where {first} gains {gain:+.3f}",
+        failure="" if gain > 0.06 else f"curves overlap only where {first} gains {gain:+.3f}",
     )
 
 
@@ -129,19 +146,46 @@ def retention_slope_difference(
     per-seed values are linearised (``stats.ratio_effects``), so their t-interval is the
     delta-method interval.
     """
-    tables = [record.by_n(name, n, y) for name in algorithms]
-    seeds = sorted(set(tables[0].index) & set(tables[1].index))
+    slopes, found = retention_slopes([(record, name) for name in algorithms], n, y)
+    return replace(found, values=slopes[:, 0] - slopes[:, 1])
+
+
+def retention_slopes(
+    arms: Sequence[tuple[Record, str]], n: Sequence[int], y: str = "win_rate"
+) -> tuple[FloatArray, Effects]:
+    """Return the slope of retained gain per doubling of N [S, A], and effects without values.
+
+    Args:
+        arms: [A] records of one run per N and seed each, and the algorithm. A seed counts if it
+            has every N in every arm.
+        n: ascending.
+        y: the number per run.
+    """
+    tables = [record.by_n(name, n, y) for record, name in arms]
+    seeds = sorted(set.intersection(*(set(table.index) for table in tables)))
     if not seeds:
-        return Effects()
+        return np.empty((0, len(arms))), Effects()
     slopes, gains = [], []
-    for name, table in zip(algorithms, tables, strict=True):
+    for (record, name), table in zip(arms, tables, strict=True):
         sft = record.by_n(name, n[:1], "sft_win_rate").loc[seeds, n[0]]
         wins = table.loc[seeds]
         slopes.append(stats.ratio_effects(stats.slopes(wins, n), wins[n[0]] - sft))
         gains.append(float((wins[n[0]] - sft).mean()))
-    both = pd.concat([table.loc[seeds] for table in tables], axis="columns")
+    every = pd.concat([table.loc[seeds] for table in tables], axis="columns")
     per_margin = float(np.log2(n[-1] / n[0]) * np.mean(gains))
-    return _over_n(both, slopes[0] - slopes[1], per_margin)
+    return np.stack(slopes, axis=1), _over_n(every, np.empty(0), per_margin)
+
+
+def tolerance(record: Record, algorithm: str, y: str = "win_rate") -> stats.Tolerance:
+    """Return an algorithm's off-policy tolerance over all N that it was run at.
+
+    Raises:
+        ValueError: the record has several arms.
+    """
+    n = record.n_values(algorithm) or [1]
+    wins = record.by_n(algorithm, n, y)
+    sft = record.by_n(algorithm, n, "sft_win_rate")[n[0]].reindex(wins.index)
+    return stats.tolerance(wins, sft, n)
 
 
 def overlapped_minus_split(

@@ -97,8 +97,9 @@ def _staleness(text: str, updates: int) -> list[int]:
 class Record:
     """The runs a figure is drawn from and its claims are judged on.
 
-    One run per algorithm, N and seed; a second arm (another model, another learning-rate schedule)
-    is another record.
+    One run per algorithm, N and seed in each arm: an arm is a model, the size of its reward model
+    (``reward_model``), a learning-rate schedule, a learning rate and a number of updates. What
+    compares runs takes the record of one arm, see ``where``.
     """
 
     final: pd.DataFrame
@@ -131,10 +132,14 @@ class Record:
         )
 
     def untuned(self) -> list[str]:
-        """Return the algorithms that have runs with hyper-parameters no search chose."""
+        """Return the algorithms of which no run has the hyper-parameters that a search chose.
+
+        A figure may set them off the choice on purpose, beside runs that keep it.
+        """
         if "tuned" not in self.final:
             return []
-        return sorted(self.final.loc[~self.final["tuned"].astype(bool), "algorithm"].unique())
+        tuned = self.final["tuned"].astype(bool).groupby(self.final["algorithm"]).any()
+        return sorted(tuned.index[~tuned])
 
     def n_values(self, algorithm: str) -> list[int]:
         """Return the N at which an algorithm was run, smallest first."""

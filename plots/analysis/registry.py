@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bench.errors import UserError
-from plots.analysis import estimands, speed
+from plots.analysis import estimands, overoptimisation, sizes, speed
 from plots.analysis.estimands import Effects
 from plots.analysis.frames import Record
 
@@ -28,6 +28,7 @@ class Estimand:
     effects: Callable[..., Effects]  # of record, algorithms, n and, for a win rate, its column
     outcomes: tuple[Outcome, ...]
     algorithms: int  # how many it compares
+    gain_at_end: bool = True  # it means nothing unless final policies at N = 1 are better than SFT
 
 
 ESTIMANDS = {
@@ -40,6 +41,10 @@ ESTIMANDS = {
         Estimand(estimands.difference_on_policy, ("final", "area"), 2),
         Estimand(estimands.retention_slope_difference, ("final", "area"), 2),
         Estimand(estimands.overlapped_minus_split, ("final", "area"), 1),
+        Estimand(sizes.policy_size_interaction, ("final", "area"), 1),
+        Estimand(sizes.reward_size_interaction, ("final", "area"), 1),
+        Estimand(sizes.reward_size_at_matched_kl, ("frontier",), 1),
+        Estimand(overoptimisation.fall_while_proxy_rises, ("final",), 1, gain_at_end=False),
         Estimand(speed.speed_up, ("time",), 1),
         Estimand(speed.speed_up_per_size, ("time",), 1),
         Estimand(speed.short_of_ideal, ("time",), 1),

@@ -44,6 +44,13 @@ class Tolerance:
     n_max: int
     reason: str = ""
 
+    @property
+    def n80_text(self) -> str:
+        """N80 in words: "12", or "> 64" where that is all that is known; "" without OPT."""
+        if self.opt is None:
+            return ""
+        return f"{'> ' if self.n80_censored else ''}{self.n80:.0f}"
+
 
 def _t_test(
     values: ArrayLike, mean: float = 0.0, alternative: Literal["two-sided", "greater"] = "two-sided"

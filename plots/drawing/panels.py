@@ -17,7 +17,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from plots.analysis import stats, targets
+from plots.analysis import estimands, stats, targets
 from plots.analysis.frames import Record
 from plots.analysis.stats import Interval, Tolerance
 from plots.drawing import style
@@ -46,7 +46,7 @@ def against_episodes(ax: Axes, record: Record, y: str = "win_rate") -> None:
     The first algorithm's lines are solid, those of others beside it are dashed.
     """
     palette = style.n_colours(record.curves["n"])
-    for frame, dashes in _series(record.curves):
+    for frame, dashes in series(record.curves):
         common = {"data": frame, "x": "episodes", "y": y, "hue": "n", "palette": palette, "ax": ax}
         sns.lineplot(**common, units="run_id", estimator=None, lw=0.4, alpha=0.4, legend=False)
         sns.lineplot(**common, estimator="mean", errorbar=None, lw=1.3, ls=dashes, legend=False)
@@ -54,7 +54,7 @@ def against_episodes(ax: Axes, record: Record, y: str = "win_rate") -> None:
         ceiling_level(ax, record, 0.02, "left")
     ax.set(xlabel="episodes (prompts)", ylabel=Y_LABELS[y])
     ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
-    _say_if_one_seed(ax, record)
+    say_if_one_seed(ax, record)
 
 
 def n_key(ax: Axes, record: Record, x: float = 0.98, y: float = 0.05) -> None:
@@ -71,9 +71,9 @@ def n_key(ax: Axes, record: Record, x: float = 0.98, y: float = 0.05) -> None:
 def series_key(ax: Axes, record: Record) -> None:
     """Name the lines where there is more than one algorithm."""
     looks = style.looks_of(record.final)
-    series = _series(record.curves)
-    if len(series) > 1:
-        for frame, dashes in series:
+    lines = series(record.curves)
+    if len(lines) > 1:
+        for frame, dashes in lines:
             label = looks[frame["algorithm"].iloc[0]].label
             ax.plot([], [], color=style.GREY, lw=1.3, ls=dashes, label=label)
         ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.1), handlelength=2.2)
@@ -85,41 +85,59 @@ def frontier_paths(ax: Axes, record: Record) -> None:
     The first algorithm's paths are solid, those of others beside it are dashed.
     """
     palette = style.n_colours(record.curves["n"])
-    for at, (frame, dashes) in enumerate(_series(record.curves)):
+    for at, (frame, dashes) in enumerate(series(record.curves)):
         for n in sorted(frame["n"].unique()):
             runs = frame[frame["n"] == n]
             path = runs.groupby("step")[["kl_nats", "win_rate"]].mean()
             ax.plot(path["kl_nats"], path["win_rate"], color=palette[n], lw=1.0, ls=dashes)
             final = record.final[record.final["run_id"].isin(runs["run_id"])]
-            _final_points(ax, final, palette[n], "os^D"[at % 4])
+            final_points(ax, final, palette[n], "os^D"[at % 4])
     _sft_level(ax, record, 0.98, "right")
     ceiling_level(ax, record, 0.02, "left")
     ax.set(xlabel=Y_LABELS["kl_nats"], ylabel=Y_LABELS["win_rate"])
-    _say_if_one_seed(ax, record)
+    say_if_one_seed(ax, record)
 
 
 def frontier_ends(ax: Axes, record: Record) -> None:
     """Draw final win rate against final KL: per algorithm a line through the means, in order of N.
 
-    The first and the last N of each line are written beside their points. Means are over the seeds
-    that did not diverge; those that did are crosses at KL 0.
+    The ways there are thin, one mean path per N. The first and the last N of each line are written
+    beside their points. Means are over the seeds that did not diverge; those that did are crosses
+    at KL 0.
     """
     for name, look in style.looks_of(record.final).items():
         runs = record.final[record.final["algorithm"] == name]
-        for _, cell in runs.groupby("n"):
-            _final_points(ax, cell, look.colour, look.marker)
-        sound = runs[runs["status"] != "diverged"]
-        means = sound.groupby("n")[["kl_nats", "win_rate"]].mean()
+        ways_there(ax, record.curves[record.curves["algorithm"] == name], look.colour)
+        means = final_cells(ax, runs, look.colour, look.marker)
         ax.plot(means["kl_nats"], means["win_rate"], color=look.colour, lw=0.9)
-        ends = {} if means.empty else {means.index[-1]: (-4, "right"), means.index[0]: (4, "left")}
-        for n, (beside, align) in ends.items():
-            ax.annotate(
-                f"{n}", tuple(means.loc[n]), xytext=(beside, beside), textcoords="offset points",
-                color=look.colour, fontsize=6.5, ha=align, va="center",
-            )  # fmt: skip
     ceiling_level(ax, record, 0.02, "left")
     ax.set(xlabel=Y_LABELS["kl_nats"], ylabel=Y_LABELS["win_rate"])
-    _say_if_one_seed(ax, record, 0.02)
+    say_if_one_seed(ax, record, 0.02)
+
+
+def final_cells(ax: Axes, runs: pd.DataFrame, colour: str, marker: str) -> pd.DataFrame:
+    """Draw final policies in the KL plane, N by N, and write the first and the last N beside them.
+
+    Returns:
+        Mean ``kl_nats`` and ``win_rate`` by N, over the seeds that did not diverge.
+    """
+    for _, cell in runs.groupby("n"):
+        final_points(ax, cell, colour, marker)
+    means = runs[runs["status"] != "diverged"].groupby("n")[["kl_nats", "win_rate"]].mean()
+    ends = {} if means.empty else {means.index[-1]: (-4, "right"), means.index[0]: (4, "left")}
+    for n, (beside, align) in ends.items():
+        ax.annotate(
+            f"{n}", tuple(means.loc[n]), xytext=(beside, beside), textcoords="offset points",
+            color=colour, fontsize=6.5, ha=align, va="center",
+        )  # fmt: skip
+    return means
+
+
+def ways_there(ax: Axes, curves: pd.DataFrame, colour: str, dashes: str = "-") -> None:
+    """Draw mean paths of win rate against KL, thin, one per N, without seeds that diverged."""
+    for _, runs in curves[curves["status"] != "diverged"].groupby("n"):
+        path = runs.groupby("step")[["kl_nats", "win_rate"]].mean()
+        ax.plot(path["kl_nats"], path["win_rate"], color=colour, lw=0.5, alpha=0.45, ls=dashes)
 
 
 def against_n(ax: Axes, record: Record, y: str = "win_rate") -> None:
@@ -145,7 +163,7 @@ def against_n(ax: Axes, record: Record, y: str = "win_rate") -> None:
     ax.set_ylabel(Y_LABELS[y])
     last = final.loc[final[y].notna(), "n"].max()  # no point is drawn beyond it
     style.end_labels(ax, last * 2**0.2, labels)
-    _say_if_one_seed(ax, record, 0.02)
+    say_if_one_seed(ax, record, 0.02)
 
 
 def updates_to_half(ax: Axes, record: Record) -> None:
@@ -180,12 +198,8 @@ def updates_to_half(ax: Axes, record: Record) -> None:
 
 def tolerance_bars(ax: Axes, record: Record, y: str = "win_rate") -> None:
     """Draw off-policy tolerance (OPT) per algorithm with its interval, best on top, and N80."""
-    looks, found, grid = style.looks_of(record.final), {}, [1]
-    for name in looks:
-        grid = record.n_values(name)
-        wins = record.by_n(name, grid, y)
-        sft = record.by_n(name, grid, "sft_win_rate")[grid[0]].reindex(wins.index)
-        found[name] = stats.tolerance(wins, sft, grid)
+    looks = style.looks_of(record.final)
+    found = {name: estimands.tolerance(record, name, y) for name in looks}
     order = sorted(found, key=lambda name: _height(found[name]), reverse=True)
     for row, name in enumerate(order):
         opt = found[name].opt
@@ -194,7 +208,7 @@ def tolerance_bars(ax: Axes, record: Record, y: str = "win_rate") -> None:
             ax.text(0.02, row, reason, va="center", fontsize=6, color=style.GREY)
             continue
         ax.barh(row, opt.estimate, color=looks[name].colour, height=0.55, alpha=0.85)
-        ax.errorbar(opt.estimate, row, xerr=_bar(opt), color=style.BLACK, lw=1.0)
+        ax.errorbar(opt.estimate, row, xerr=sides(opt), color=style.BLACK, lw=1.0)
         ax.annotate(f"{opt.estimate:.2f}", (max(opt.hi, 0), row), xytext=(3, 0),
                     textcoords="offset points", va="center", fontsize=6.5)  # fmt: skip
     names = [f"{textwrap.fill(looks[n].label, 16)}\n{_n80(found[n])}".strip() for n in order]
@@ -206,7 +220,7 @@ def tolerance_bars(ax: Axes, record: Record, y: str = "win_rate") -> None:
     ax.set_xlabel(f"OPT{of}, N = 1 to {max(record.final['n'])}")
 
 
-def _series(frame: pd.DataFrame) -> list[tuple[pd.DataFrame, str]]:
+def series(frame: pd.DataFrame) -> list[tuple[pd.DataFrame, str]]:
     """Return the rows of each algorithm, in order, and how its lines are dashed."""
     names = frame["algorithm"].unique()
     dashes = ["-", "--", ":", "-."]
@@ -223,14 +237,14 @@ def _n80(tolerance: Tolerance) -> str:
     return f"N80 {'>' if tolerance.n80_censored else '='} {tolerance.n80:.0f}"
 
 
-def _final_points(ax: Axes, runs: pd.DataFrame, colour: str, marker: str) -> None:
+def final_points(ax: Axes, runs: pd.DataFrame, colour: str, marker: str) -> None:
     """Draw one cell's final policies in the KL plane: seeds as dots, mean with two intervals."""
     sound, lost = runs[runs["status"] != "diverged"], runs[runs["status"] == "diverged"]
     ax.plot(sound["kl_nats"], sound["win_rate"], ".", color=colour, **SEED_DOT)
     ax.plot([0.0] * len(lost), lost["win_rate"], "x", color=colour, ms=5)
     if len(sound):
         x, y = stats.t_interval(sound["kl_nats"]), stats.win_rate_interval(sound["win_rate"])
-        ax.errorbar(x.estimate, y.estimate, xerr=_bar(x), yerr=_bar(y), fmt=marker, color=colour,
+        ax.errorbar(x.estimate, y.estimate, xerr=sides(x), yerr=sides(y), fmt=marker, color=colour,
                     **MEAN_POINT)  # fmt: skip
 
 
@@ -242,14 +256,17 @@ def _cell(ax: Axes, x: float, cell: pd.DataFrame, y: str, look: style.Look) -> N
     ):
         ax.plot([x] * len(runs), runs[y], marker, color=look.colour, **dot)
     mean = interval_of(y)(cell[y].dropna())
-    ax.errorbar(x, mean.estimate, yerr=_bar(mean), fmt=look.marker, color=look.colour, **MEAN_POINT)
+    ax.errorbar(
+        x, mean.estimate, yerr=sides(mean), fmt=look.marker, color=look.colour, **MEAN_POINT
+    )
 
 
-def _bar(interval: Interval) -> list[list[float]] | None:
+def sides(interval: Interval) -> list[list[float]] | None:
+    """Return the lengths of an error bar to both sides; None for a single seed."""
     if interval.n < 2:
         return None
-    sides = interval.estimate - interval.lo, interval.hi - interval.estimate
-    return [[max(0.0, side)] for side in sides]  # equal seeds leave a rounding error
+    lengths = interval.estimate - interval.lo, interval.hi - interval.estimate
+    return [[max(0.0, length)] for length in lengths]  # equal seeds leave a rounding error
 
 
 def _sft_level(ax: Axes, record: Record, x: float, align: str) -> None:
@@ -271,6 +288,7 @@ def ceiling_level(ax: Axes, record: Record, x: float, align: str) -> None:
                 ha=align, color=style.GREY, fontsize=6.5)  # fmt: skip
 
 
-def _say_if_one_seed(ax: Axes, record: Record, y: float = 0.94) -> None:
+def say_if_one_seed(ax: Axes, record: Record, y: float = 0.94) -> None:
+    """Say in a panel that what it shows is of one seed, at height ``y`` in axes fractions."""
     if record.final["seed"].nunique() == 1:
         ax.text(0.02, y, "1 seed", transform=ax.transAxes, color=style.GREY, fontsize=6.5)

@@ -91,11 +91,12 @@ def looks(algorithms: Iterable[str]) -> dict[str, Look]:
 def looks_of(runs: pd.DataFrame) -> dict[str, Look]:
     """Return the look of each algorithm among runs, with "untuned" in the label of those that are.
 
-    An algorithm is untuned if any of its runs has hyper-parameters that no search chose.
+    An algorithm is untuned if none of its runs has the hyper-parameters that a search chose.
     """
     found = looks(runs["algorithm"])
     if "tuned" in runs:
-        untuned = set(runs.loc[~runs["tuned"].astype(bool), "algorithm"])
+        tuned = runs["tuned"].astype(bool)
+        untuned = set(runs["algorithm"]) - set(runs.loc[tuned, "algorithm"])
         for name in untuned & set(found):
             found[name] = replace(found[name], label=f"{found[name].label}, untuned")
     return found
@@ -103,9 +104,17 @@ def looks_of(runs: pd.DataFrame) -> dict[str, Look]:
 
 def n_colours(n: Iterable[int]) -> dict[int, str]:
     """Return a colour per N, from dark to light, without the pale end of viridis."""
-    values = sorted(set(n))
-    shades = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(values)))
-    return {int(value): to_hex(shade) for value, shade in zip(values, shades, strict=True)}
+    values = sorted({int(value) for value in n})
+    return dict(zip(values, _shades("viridis", 0.0, 0.9, len(values)), strict=True))
+
+
+def size_colours(sizes: Sequence[str]) -> dict[str, str]:
+    """Return a colour per model size, from the smallest in dark to the largest in light."""
+    return dict(zip(sizes, _shades("plasma", 0.0, 0.8, len(sizes)), strict=True))
+
+
+def _shades(colours: str, first: float, last: float, count: int) -> list[str]:
+    return [to_hex(shade) for shade in mpl.colormaps[colours](np.linspace(first, last, count))]
 
 
 def subplots(
