@@ -3,8 +3,9 @@
 Online DPO on data up to N - 1 updates stale. Left: policies of all the preset's sizes with one
 reward model, the preset's. Right: the smallest policy with reward models of all sizes. Top: final
 gold win rate against final KL to the SFT model of the policy's own size, thin lines the ways there;
-bottom: the gain over SFT that is kept, against N. The table has off-policy tolerance (OPT) by size,
-and, on-policy, the KL in nats beside the perplexities under the size's own SFT model.
+bottom: the gain over SFT that is kept, against N. The table has off-policy tolerance (OPT) by size
+and, on-policy, the area under the learning curve and the KL in nats beside the perplexities under
+the size's own SFT model.
 
 The paper (Pythia 410M to 2.8B, TL;DR, one run per point): points of larger policies lie closer
 together, at 2.8B all are near the best. Larger reward models are over-optimised less, but the
@@ -33,7 +34,7 @@ from reproductions.options import Options
 from reproductions.reproduction import Reproduction
 from reproductions.run import reproduce
 
-ON_POLICY = ["win_rate", "win_rate_area", "kl_nats", "perplexity", "perplexity_diluted"]
+ON_POLICY = ["win_rate_area", "kl_nats", "perplexity", "perplexity_diluted"]
 
 
 def grid(options: Options) -> list[RunConfig]:
@@ -59,22 +60,20 @@ def draw(record: Record) -> Figure:
         axes[2 + at].set_title("How much gain is kept?")
     axes[0].set_title("Do larger policies stay closer together?")
     axes[1].set_title("Do larger reward models buy more for their KL?")
-    panels.series_key(axes[2], record)
+    panels.series_key(axes[2], record, "left")
     style.footer(figure, record.final)
     return figure
 
 
 def tabulate(record: Record, options: Options) -> pd.DataFrame:
-    """Return win rates, OPT, KL and perplexities by algorithm, sweep and size."""
+    """Return OPT and N80 by algorithm, sweep and size; on-policy, area, KL and perplexities."""
     del options
     rows = []
     for name in record.final["algorithm"].unique():
         for swept in SWEPT:
             for size, arm in sizes.arms(record.where(algorithm=name), swept).items():
                 found = estimands.tolerance(arm, name)
-                area = estimands.tolerance(arm, name, "win_rate_area")
                 opt = found.opt or stats.Interval(math.nan, math.nan, math.nan, 0)
-                on_policy = arm.where(n=1).final[ON_POLICY].mean()
                 rows.append(
                     {
                         "algorithm": name,
@@ -83,11 +82,9 @@ def tabulate(record: Record, options: Options) -> pd.DataFrame:
                         "opt": opt.estimate,
                         "lo": opt.lo,
                         "hi": opt.hi,
-                        "n80": found.n80_text,
-                        "opt_area": area.opt.estimate if area.opt else math.nan,
-                        **on_policy,
+                        "n80": found.n80_text or found.reason,
+                        **arm.where(n=1).final[ON_POLICY].mean(),
                         "seeds": arm.final["seed"].nunique(),
-                        "note": found.reason,
                     }
                 )
     return pd.DataFrame(rows)

@@ -164,10 +164,12 @@ def ratio_effects(numerator: ArrayLike, denominator: ArrayLike) -> FloatArray:
 
     They are the ratio plus each seed's linearised influence on it, so that their t-interval is the
     delta-method interval of the ratio of means. No seed is divided by its own noisy denominator.
+    Not finite where the mean denominator is 0, as of runs that all diverged.
     """
     x, g = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
-    ratio = x.mean() / g.mean()
-    return np.asarray(ratio + (x - ratio * g) / g.mean())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = x.mean() / g.mean()
+        return np.asarray(ratio + (x - ratio * g) / g.mean())
 
 
 def clear_gain(gains: ArrayLike) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import seaborn as sns
@@ -68,15 +68,16 @@ def n_key(ax: Axes, record: Record, x: float = 0.98, y: float = 0.05) -> None:
     ax.text(at, y, "N =", color=style.GREY, transform=ax.transAxes, ha="right", fontsize=7)
 
 
-def series_key(ax: Axes, record: Record) -> None:
-    """Name the lines where there is more than one algorithm."""
+def series_key(ax: Axes, record: Record, side: Literal["left", "right"] = "right") -> None:
+    """Name the lines where there is more than one algorithm, below at the left or right."""
     looks = style.looks_of(record.final)
     lines = series(record.curves)
     if len(lines) > 1:
         for frame, dashes in lines:
             label = looks[frame["algorithm"].iloc[0]].label
             ax.plot([], [], color=style.GREY, lw=1.3, ls=dashes, label=label)
-        ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.1), handlelength=2.2)
+        x, corner = (0.0, "lower left") if side == "left" else (1.0, "lower right")
+        ax.legend(loc=corner, bbox_to_anchor=(x, 0.1), handlelength=2.2)
 
 
 def frontier_paths(ax: Axes, record: Record) -> None:

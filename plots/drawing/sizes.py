@@ -69,7 +69,8 @@ def retained(ax: Axes, record: Record, swept: Swept) -> None:
             for value, mean in zip(x, means, strict=True):
                 ax.errorbar(value, mean.estimate, yerr=panels.sides(mean), color=colour,
                             fmt=MARKERS[at % len(MARKERS)], **panels.MEAN_POINT)  # fmt: skip
-            labels.append((means[-1].estimate, size, colour))
+            if not at:  # the other algorithms' lines have the same colour
+                labels.append((means[-1].estimate, size, colour))
     ax.set_ylabel("retained gain")
     if without:
         text = f"no clear gain at N = 1: {', '.join(dict.fromkeys(without))}"

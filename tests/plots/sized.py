@@ -10,7 +10,6 @@ import pandas as pd
 from plots.analysis.frames import Record
 from tests.plots import simulated
 
-DPO = {"online_dpo": (0.88, 0.04, 18.0)}  # as in ``simulated``: top, share lost per octave, KL
 # (policy, reward model) -> share of the gain that a doubling of N costs. The first policy has all
 # reward models, the second reward model all policies.
 LOST = {
@@ -22,23 +21,29 @@ LOST = {
 }
 
 
-def record(
+def tables(
     lost: Mapping[tuple[str, str], float] = LOST,
     algorithms: Sequence[str] = ("online_dpo",),
     top: float = 0.88,
     **kwargs,
-) -> Record:
-    """Return the runs of each pair of sizes; the first evaluation and the noise are theirs alone."""
+) -> list[pd.DataFrame]:
+    """Return runs, evals and steps of each pair of sizes, with noise of its own."""
     parts = []
     for key, ((model, reward_model), share) in enumerate(lost.items()):
-        tables = simulated.tables(
-            {name: (top, share, 18.0) for name in algorithms}, key=key, **kwargs
-        )
+        each = dict.fromkeys(algorithms, (top, share, 18.0))
         tag = f"{model}-{reward_model}-"
-        runs, *others = (frame.assign(run_id=tag + frame["run_id"]) for frame in tables)
+        runs, *others = (
+            frame.assign(run_id=tag + frame["run_id"])
+            for frame in simulated.tables(each, key=key, **kwargs)
+        )
         runs = runs.assign(model=model, reward_model=reward_model, learning_rate=1e-4, updates=128)
         parts.append((runs, *others))
-    return Record.of(*(pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True)))
+    return [pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True)]
+
+
+def record(*args, **kwargs) -> Record:
+    """Return the record of ``tables``."""
+    return Record.of(*tables(*args, **kwargs))
 
 
 def pushed(

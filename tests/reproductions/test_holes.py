@@ -11,11 +11,12 @@ from reproductions import fig_schedule, fig_sync_vs_async, fig_throughput, show
 from reproductions import run as script
 from reproductions.all import discover
 from tests.bench.throughput import made
-from tests.plots import simulated, timed
+from tests.plots import simulated, sized, timed
 
 ALL = {one.name: one for one in discover()}
 SIMULATED = simulated.tables(grid=(1, 4, 16), seeds=2)
 TIMED = (*timed.tables(seeds=2, models=("0.1m", "0.4m")),)
+SIZED = sized.tables(grid=(1, 4), seeds=2)
 MEASURED = pd.DataFrame([{**row, **made.PROVENANCE, "session": "1"} for row in made.session()])
 HOLES = settings(
     max_examples=10,
@@ -35,9 +36,9 @@ def shown(results, monkeypatch, capsys):
 
     monkeypatch.setattr(style, "save", laid_out)
 
-    def show_record(name, record):
+    def show_record(name, record, preset="tiny"):
         monkeypatch.setattr(show, "find_record", lambda *_: (results, record))
-        status = script.main([ALL[name]], ["--replot"])
+        status = script.main([ALL[name]], ["--replot", "--preset", preset])
         output, errors = capsys.readouterr()
         assert (status, errors) == (0, "") or (status == 2 and len(errors.splitlines()) == 1), (
             errors
@@ -87,6 +88,13 @@ def holes(draw, tables):
 @given(tables=holes(SIMULATED))
 def test_records_with_holes_are_shown(shown, name, tables):
     shown(name, record_of(tables))
+
+
+@pytest.mark.parametrize("name", ["fig_scaling", "fig_overoptimisation"])
+@HOLES
+@given(tables=holes(SIZED))
+def test_records_of_several_sizes_with_holes_are_shown(shown, name, tables):
+    shown(name, record_of(tables), "worth")
 
 
 @pytest.mark.parametrize("name", ["fig_schedule", "fig_sync_vs_async"])

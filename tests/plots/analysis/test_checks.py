@@ -6,7 +6,7 @@ import pytest
 from plots.analysis import checks
 from plots.analysis.estimands import Effects
 from plots.analysis.frames import Record
-from tests.plots import simulated, timed
+from tests.plots import simulated, sized, timed
 from tests.plots.simulated import GRID
 
 
@@ -37,6 +37,16 @@ def test_failed_checks_look_at_each_model_size():
     assert checks.failed_checks(Record.of(runs, evals, steps, spans), ["online_dpo"], [1]) == [
         "online_dpo shows no clear gain over SFT at N = 1, model 2m"
     ]
+
+
+def test_failed_checks_look_at_each_arm():
+    record = sized.record({("0.1m", "0.1m"): 0.02, ("0.1m", "0.2m"): 0.02}, grid=(1, 2))
+    final = record.final
+    assert checks.failed_checks(record, ["online_dpo"], [1, 2]) == []
+    final.loc[final["reward_model"] == "0.2m", "win_rate"] = 0.58
+    name = "online_dpo shows no clear gain over SFT at N = 1, reward model 0.2m"
+    assert checks.failed_checks(record, ["online_dpo"], [1, 2]) == [name]
+    assert checks.failed_checks(record, ["online_dpo"], [1, 2], gain_at_end=False) == []
 
 
 def effects(*levels, per_margin=1.0):

@@ -22,10 +22,34 @@ def test_registered_claims_are_complete():
     loaded = registry.load(REGISTERED)
     ids = {claim.id: claim for claim in loaded}
     off_policy = ["C1", "C2a", "C2b", "C3", "C4a", "C4b", "C5a", "C5b", "C6"]
-    assert {*off_policy, "C9", "C10a", "C10b", "C17a", "C17b", "C18"} <= set(ids)
+    assert {
+        *off_policy,
+        "C9",
+        "C7",
+        "C8a",
+        "C8b",
+        "C10a",
+        "C10b",
+        "C17a",
+        "C17b",
+        "C18",
+        "OO1",
+    } <= set(ids)
     both = {f"{name}{variant}" for name in ("C1", "C5a", "C5b", "C6")
             for variant in ("", "-area", "-64", "-64-area")}  # fmt: skip
-    assert {*both, "C2a-area", "C3-64", "C4a-area", "C4b-area", "C9-area"} <= set(ids)
+    assert {
+        *both,
+        "C2a-area",
+        "C3-64",
+        "C4a-area",
+        "C4b-area",
+        "C9-area",
+        "C7-64",
+        "C8a-64",
+    } <= set(ids)
+    assert {"OO1-ppo", "OO1-rloo", "OO1-best_of_2"} <= set(ids)
+    on_n = ("fall_per_octave", "retention_slope_difference", "policy_size_interaction",
+            "reward_size_interaction")  # fmt: skip
     for claim in loaded:
         assert claim.definition
         assert claim.source
@@ -34,7 +58,7 @@ def test_registered_claims_are_complete():
         stem, *variants = claim.id.split("-")
         assert claim.variant_of == (stem if variants else "")
         assert (claim.outcome == "area") == ("area" in variants)
-        if claim.estimand in ("fall_per_octave", "retention_slope_difference"):
+        if claim.estimand in on_n:
             assert claim.n == ((1, 2, 4, 8, 16, 32, 64) if "64" in variants else (1, 2, 4, 8, 16))
         assert claim.minimum_preset == ("paper" if claim.id in ("C10b", "C17b") else "tiny")
 
