@@ -76,6 +76,7 @@ def series_key(ax: Axes, record: Record, side: Literal["left", "right"] = "right
         for frame, dashes in lines:
             label = looks[frame["algorithm"].iloc[0]].label
             ax.plot([], [], color=style.GREY, lw=1.3, ls=dashes, label=label)
+        corner: Literal["lower left", "lower right"]
         x, corner = (0.0, "lower left") if side == "left" else (1.0, "lower right")
         ax.legend(loc=corner, bbox_to_anchor=(x, 0.1), handlelength=2.2)
 
