@@ -2,10 +2,11 @@
 
 PPO, RLOO, Online DPO and Best-of-2 fine-tuning, each trained on data up to N - 1 updates stale
 (``reuse(N)``, N = 1..64), hyper-parameters tuned at N = 1 only. Top: final gold win rate against
-final KL to the SFT model, a line through each algorithm's N; final win rate against N; off-policy
-tolerance (OPT), the gain over SFT that is retained, averaged over log2 N. Bottom: the updates to
-half of the gain from SFT to the ceiling, which is what a perfect policy would have; the mean win
-rate over training against N, which differs even where all end at the ceiling; its OPT.
+final KL to the SFT model, a line through each algorithm's N and, thin, the ways to them; final win
+rate against N; off-policy tolerance (OPT), the gain over SFT that is retained, averaged over
+log2 N. Bottom: the updates to half of the gain from SFT to the ceiling, which is what a perfect
+policy would have; the mean win rate over training against N, which differs even where all end at
+the ceiling; its OPT.
 
 The paper (Pythia 410M, TL;DR, one run per point): PPO is best on-policy and degrades fast, RLOO
 likewise; Online DPO loses least; Best-of-2 is not robust. So the contrastive loss makes Online DPO
