@@ -110,7 +110,7 @@ def print_comparison(console: Console, compared: pd.DataFrame) -> None:
 def cell_name(config: RunConfig) -> str:
     """Return what a cell of a grid is called."""
     kind = timed_arm(config) or config.lr_schedule
-    return f"{config.stage.model} {config.algorithm.name} {config.schedule} {kind}"
+    return f"{config.stage.sizes} {config.algorithm.name} {config.schedule} {kind}"
 
 
 def say_what_is_missing(console: Console, record: Record, runs: Sequence[RunConfig]) -> None:

@@ -77,6 +77,18 @@ def test_replot_draws_tabulates_and_judges(results, capsys):
     assert {"C7", "C7-64", "C8a", "C8a-64", "C8b"} <= set(lines)
 
 
+def test_cells_that_were_not_run_are_named_with_both_sizes(results, capsys):
+    first, *_ = REPRODUCTION.grid(WORTH)
+    fakes.write(results / "worth", first, preset="worth")
+    assert script.main([REPRODUCTION], ["--preset", "worth", "--replot", "--n", "1"]) == 0
+    assert (
+        "Not run: 4 of 5 cells: 0.1m online_dpo reuse(1) per_update, "
+        "0.4m with reward model 0.1m online_dpo reuse(1) per_update, "
+        "0.06m online_dpo reuse(1) per_update, "
+        "0.06m with reward model 0.4m online_dpo reuse(1) per_update"
+    ) in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_table_has_opt_by_size():
     table = fig_scaling.tabulate(sized.record(noise=0.0), WORTH)
     # 1 - lost x 3, the mean of log2 N over 0 to 6; 80% is kept up to log2 N = .2 / lost
