@@ -13,8 +13,13 @@ from plots.analysis.frames import Record
 AT_BOUND = 0.01  # as near to a bound is saturated whatever the margin: 5 of 512 prompts
 
 
-def failed_checks(record: Record, algorithms: Sequence[str], n: Sequence[int]) -> list[str]:
-    """Return why the record cannot judge a claim: staleness not as scheduled, nothing learned."""
+def failed_checks(
+    record: Record, algorithms: Sequence[str], n: Sequence[int], arms: Sequence[str] = ()
+) -> list[str]:
+    """Return why the record cannot judge a claim: staleness not as scheduled, nothing learned.
+
+    Something must be learned at N = 1; where arms are compared, in the first of them.
+    """
     failures = []
     runs = record.final
     runs = runs[runs["algorithm"].isin(algorithms) & runs["n"].isin(n)]
@@ -24,10 +29,15 @@ def failed_checks(record: Record, algorithms: Sequence[str], n: Sequence[int]) -
     sizes = overlap.sizes(record)
     for name, size in itertools.product(algorithms, sizes):
         one = record.where(model=size)
-        gains = one.by_n(name, [1]) - one.by_n(name, [1], "sft_win_rate")
-        if not stats.clear_gain(gains[1]):
+        if arms:
+            first = one.where(algorithm=name, arm=arms[0]).final
+            gains = first["win_rate"] - first["sft_win_rate"]
+        else:
+            gains = (one.by_n(name, [1]) - one.by_n(name, [1], "sft_win_rate"))[1]
+        if not stats.clear_gain(gains):
+            at = arms[0] if arms else "N = 1"
             where = f", model {size}" if len(sizes) > 1 else ""
-            failures.append(f"{name} shows no clear gain over SFT at N = 1{where}")
+            failures.append(f"{name} shows no clear gain over SFT at {at}{where}")
     return failures
 
 

@@ -229,7 +229,7 @@ def judge(claims: Sequence[Claim], figure: str, record: Record, preset: str) -> 
 def _judge(claim: Claim, record: Record, preset: str) -> Verdict:
     arm = record.where(lr_schedule=claim.lr_schedule)
     found = claim.effects(arm)
-    failures = checks.failed_checks(arm, claim.algorithms, claim.n)
+    failures = checks.failed_checks(arm, claim.algorithms, claim.n, claim.arms)
     failures += [found.failure] if found.failure else []
     untuned = [name for name in claim.algorithms if name in arm.untuned()]
     notes = [found.note, f"untuned: {', '.join(untuned)}" if untuned else ""]
