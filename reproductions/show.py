@@ -40,7 +40,8 @@ def show(one: Reproduction, runs: Sequence[RunConfig], options: Options, console
     source, record = find_record(one, runs, options)
     drawn = record
     if options.beside is not None and runs and one.draw is not None:
-        drawn = beside(record, load_beside(options.beside, runs, options.preset))
+        others = load_beside(options.beside, runs, options.preset, arms=one.arm is not None)
+        drawn = beside(record, others)
     console.rule(one.name)
     judged: list[claims.Verdict] = []
     if options.preset.verdicts:

@@ -1,0 +1,111 @@
+"""Figures of arms: win rate by size, a row each, over what the runs cost, a column each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from plots.analysis import arms, overlap
+from plots.analysis.frames import Record
+from plots.drawing import style
+from plots.drawing.panels import Y_LABELS, ceiling_level, final_points, sft_level
+
+X_LABELS = {
+    "episodes": "episodes (prompts)",
+    "step": "updates",
+    "run_s": "seconds, generation and training overlapping",
+    "kl_nats": Y_LABELS["kl_nats"],
+}
+COLOURS = (
+    style.BLUE, style.VERMILLION, style.PURPLE, style.ORANGE, style.GREEN, style.SKY, style.BLACK,
+)  # fmt: skip
+MARKERS = "os^DvP*"
+DASHES = ("-", "--", ":", "-.")
+
+
+def win_rate_against(record: Record, titles: Mapping[str, str]) -> Figure:
+    """Draw gold win rate: a row of panels per model size, a column per x axis.
+
+    Seeds are thin lines, their mean is bold and ends in the final policies' mean with its intervals.
+    Algorithms differ in their dashes. The column of time says what an update's time is made of.
+
+    Args:
+        record: with columns of arms.
+        titles: of the columns, by x axis of ``X_LABELS``.
+    """
+    sizes = overlap.sizes(record)
+    height = 0.7 + 1.75 * len(sizes)
+    figure, axes = style.subplots(len(titles), rows=len(sizes), height=height)
+    for row, size in enumerate(sizes):
+        first, *others = axes[row * len(titles) : (row + 1) * len(titles)]
+        for ax in others:
+            ax.sharey(first)
+        for ax, x in zip((first, *others), titles, strict=True):
+            one = record.where(model=size)
+            paths(ax, one, x)
+            if row == len(sizes) - 1:
+                ax.set_xlabel(X_LABELS[x])
+        first.set_ylabel(f"{size}\n{Y_LABELS['win_rate']}")
+    for ax, title in zip(axes, titles.values(), strict=False):
+        ax.set_title(title)
+    _key(axes[0], record)
+    style.footer(figure, record.final)
+    return figure
+
+
+def paths(ax: Axes, record: Record, x: str) -> None:
+    """Draw the win rates of one size along ``x``, of all arms and algorithms."""
+    curves, final = _with_time(record.curves, "step"), _with_time(record.final, "updates")
+    if x == "run_s" and curves[x].isna().all():
+        style.say_empty(ax, "no times were recorded")
+        return
+    for (arm, name), (colour, marker, dashes) in _looks(record).items():
+        runs = curves[(curves["arm"] == arm) & (curves["algorithm"] == name)]
+        for _, run in runs.groupby("run_id"):
+            ax.plot(run[x], run["win_rate"], color=colour, lw=0.4, alpha=0.35, ls=dashes)
+        mean = runs.groupby("step")[[x, "win_rate"]].mean()
+        ax.plot(mean[x], mean["win_rate"], color=colour, lw=1.3, ls=dashes)
+        ends = final[final["run_id"].isin(runs["run_id"])]
+        final_points(ax, ends, colour, marker, x)
+    sft_level(ax, record, 0.98, "right")
+    ceiling_level(ax, record, 0.02, "left")
+    if x == "run_s":
+        _say_what_bounds(ax, record)
+
+
+def _with_time(runs: pd.DataFrame, updates: str) -> pd.DataFrame:
+    return runs.assign(run_s=runs[updates] * arms.update_s(runs))
+
+
+def _looks(record: Record) -> dict[tuple[str, str], tuple[str, str, str]]:
+    """Return colour, marker and dashes of each arm and algorithm."""
+    names = list(record.final["algorithm"].unique())
+    return {
+        (arm, name): (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], DASHES[j % len(DASHES)])
+        for i, arm in enumerate(arms.names(record))
+        for j, name in enumerate(names)
+        if ((record.final["arm"] == arm) & (record.final["algorithm"] == name)).any()
+    }
+
+
+def _key(ax: Axes, record: Record) -> None:
+    """Name the arms, and the algorithms where there are several."""
+    labels = style.looks_of(record.final)
+    several = len(labels) > 1
+    for (arm, name), (colour, marker, dashes) in _looks(record).items():
+        label = arm if not several or arm == name else f"{labels[name].label}, {arm}"
+        ax.plot([], [], color=colour, marker=marker, ls=dashes, lw=1.3, ms=3.5, label=label)
+    ax.legend(loc="lower right", handlelength=1.8, fontsize=6.5, labelspacing=0.3)
+
+
+def _say_what_bounds(ax: Axes, record: Record) -> None:
+    """Write which phase is the longer in the first arm."""
+    first = arms.summary(record).iloc[0]
+    text = (
+        f"{first['bound']}-bound at {first['arm']}:\n"
+        f"generation {1e3 * first['generate_s']:.0f} ms, training {1e3 * first['train_s']:.0f} ms"
+    )
+    ax.text(0.98, 0.05, text, transform=ax.transAxes, ha="right", color=style.GREY, fontsize=6.5)
