@@ -49,20 +49,15 @@ def names(record: Record) -> list[str]:
 def summary(record: Record) -> pd.DataFrame:
     """Return a row per model size, algorithm and arm: what it reached, and what its time was.
 
-    Means over seeds. ``run_s`` is all updates, ``bound`` which of the two phases is the longer.
+    The algorithm is left out where there is one. Means over seeds; times are those of ``times``, ``run_s`` that of all updates.
     """
-    runs = record.final.assign(update_s=update_s(record.final))
-    runs = runs.assign(run_s=runs["updates"] * runs["update_s"])
-    columns = [
-        "updates", "win_rate", "win_rate_area", "kl_nats",
-        "generate_s", "train_s", "update_s", "run_s",
-    ]  # fmt: skip
+    runs = record.final.assign(run_s=record.final["updates"] * update_s(record.final))
+    columns = ["updates", "win_rate", "win_rate_area", "kl_nats", "generate_s", "train_s", "run_s"]
     groups = runs.groupby(["model", "algorithm", "arm"])
-    table = groups[columns].mean().assign(seeds=groups["seed"].nunique())
-    generating = table["generate_s"] > table["train_s"]
-    table["bound"] = generating.map({True: "generation", False: "training"})
-    table.loc[table["update_s"].isna(), "bound"] = "no times"
-    table = table.reset_index().astype({"updates": int})
+    table = groups[columns].mean().assign(seeds=groups["seed"].nunique()).reset_index()
+    table = table.astype({"updates": int})
+    if table["algorithm"].nunique() == 1:
+        table = table.drop(columns="algorithm")
     return table.sort_values("model", key=lambda m: m.map(overlap.parameters), kind="stable")
 
 

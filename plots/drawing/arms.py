@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from plots.analysis import arms, overlap
 from plots.analysis.frames import Record
@@ -16,7 +17,7 @@ from plots.drawing.panels import Y_LABELS, ceiling_level, final_points, sft_leve
 X_LABELS = {
     "episodes": "episodes (prompts)",
     "step": "updates",
-    "run_s": "seconds, generation and training overlapping",
+    "run_s": "seconds, the two phases overlapping",
     "kl_nats": Y_LABELS["kl_nats"],
 }
 COLOURS = (
@@ -43,15 +44,17 @@ def win_rate_against(record: Record, titles: Mapping[str, str]) -> Figure:
         first, *others = axes[row * len(titles) : (row + 1) * len(titles)]
         for ax in others:
             ax.sharey(first)
+            ax.tick_params(labelleft=False)
         for ax, x in zip((first, *others), titles, strict=True):
             one = record.where(model=size)
             paths(ax, one, x)
-            if row == len(sizes) - 1:
-                ax.set_xlabel(X_LABELS[x])
+            lines = [X_LABELS[x]] if row == len(sizes) - 1 else []
+            lines += [_phases(one)] if x == "run_s" else []
+            ax.set_xlabel("\n".join(lines), fontsize=7)
         first.set_ylabel(f"{size}\n{Y_LABELS['win_rate']}")
     for ax, title in zip(axes, titles.values(), strict=False):
         ax.set_title(title)
-    _key(axes[0], record)
+    _key(figure, record)
     style.footer(figure, record.final)
     return figure
 
@@ -71,9 +74,9 @@ def paths(ax: Axes, record: Record, x: str) -> None:
         ends = final[final["run_id"].isin(runs["run_id"])]
         final_points(ax, ends, colour, marker, x)
     sft_level(ax, record, 0.98, "right")
-    ceiling_level(ax, record, 0.02, "left")
-    if x == "run_s":
-        _say_what_bounds(ax, record)
+    ceiling_level(ax, record, 0.98, "right")
+    if x != "kl_nats":
+        ax.set_xlim(left=0)
 
 
 def _with_time(runs: pd.DataFrame, updates: str) -> pd.DataFrame:
@@ -91,21 +94,21 @@ def _looks(record: Record) -> dict[tuple[str, str], tuple[str, str, str]]:
     }
 
 
-def _key(ax: Axes, record: Record) -> None:
-    """Name the arms, and the algorithms where there are several."""
+def _key(figure: Figure, record: Record) -> None:
+    """Name the arms, and the algorithms where there are several, above the panels."""
     labels = style.looks_of(record.final)
-    several = len(labels) > 1
+    lines = []
     for (arm, name), (colour, marker, dashes) in _looks(record).items():
-        label = arm if not several or arm == name else f"{labels[name].label}, {arm}"
-        ax.plot([], [], color=colour, marker=marker, ls=dashes, lw=1.3, ms=3.5, label=label)
-    ax.legend(loc="lower right", handlelength=1.8, fontsize=6.5, labelspacing=0.3)
+        label = arm if len(labels) == 1 or arm == name else f"{labels[name].label}, {arm}"
+        look = {"color": colour, "marker": marker, "ls": dashes, "lw": 1.3, "ms": 3.5}
+        lines.append(Line2D([], [], label=label, **look))
+    figure.legend(handles=lines, loc="outside upper left", ncols=4, handlelength=1.8)
 
 
-def _say_what_bounds(ax: Axes, record: Record) -> None:
-    """Write which phase is the longer in the first arm."""
+def _phases(record: Record) -> str:
+    """Return what an update's time is made of, in the first arm."""
     first = arms.summary(record).iloc[0]
-    text = (
-        f"{first['bound']}-bound at {first['arm']}:\n"
-        f"generation {1e3 * first['generate_s']:.0f} ms, training {1e3 * first['train_s']:.0f} ms"
-    )
-    ax.text(0.98, 0.05, text, transform=ax.transAxes, ha="right", color=style.GREY, fontsize=6.5)
+    if pd.isna(first["run_s"]):
+        return ""
+    g, t = 1e3 * first["generate_s"], 1e3 * first["train_s"]
+    return f"{first['arm']}: generation {g:.0f} ms, training {t:.0f} ms"

@@ -115,13 +115,14 @@ def test_times_as_fast_says_that_a_setting_is_not_training_bound():
     )
 
 
-def test_summary_says_what_bounds_an_update_of_each_arm():
+def test_summary_has_what_each_arm_reached_and_its_times():
     half = {"K = 4": Made(0.2, 15.0, 32, generate_s=0.08), "K = 2": Made(0.2, 10.0)}
     table = arms.summary(record(half, SIZES))
     assert table["model"].tolist() == ["0.1m", "0.1m", "2m", "2m"]
     first, second = table.to_dict("records")[:2]
-    assert (first["arm"], first["bound"], first["updates"]) == ("K = 2", "training", 64)
-    assert (second["arm"], second["bound"], second["updates"]) == ("K = 4", "generation", 32)
+    assert (first["arm"], first["updates"]) == ("K = 2", 64)
+    assert (second["arm"], second["updates"]) == ("K = 4", 32)
+    assert (second["generate_s"], second["train_s"]) == pytest.approx((0.08, 0.06))
     assert (first["run_s"], second["run_s"]) == pytest.approx((64 * 0.06, 32 * 0.08))
     assert (first["win_rate"], first["kl_nats"]) == pytest.approx((0.72, 10.0))
     assert first["seeds"] == 5
