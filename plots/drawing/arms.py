@@ -50,7 +50,7 @@ def win_rate_against(record: Record, titles: Mapping[str, str]) -> Figure:
             paths(ax, one, x)
             lines = [X_LABELS[x]] if row == len(sizes) - 1 else []
             lines += [_phases(one)] if x == "run_s" else []
-            ax.set_xlabel("\n".join(lines), fontsize=7)
+            ax.set_xlabel("\n".join(filter(None, lines)), fontsize=7)
         first.set_ylabel(f"{size}\n{Y_LABELS['win_rate']}")
     for ax, title in zip(axes, titles.values(), strict=False):
         ax.set_title(title)
@@ -63,7 +63,8 @@ def paths(ax: Axes, record: Record, x: str) -> None:
     """Draw the win rates of one size along ``x``, of all arms and algorithms."""
     curves, final = _with_time(record.curves, "step"), _with_time(record.final, "updates")
     if x == "run_s" and curves[x].isna().all():
-        style.say_empty(ax, "no times were recorded")
+        ax.text(0.5, 0.5, "no times were recorded", transform=ax.transAxes, ha="center",
+                color=style.GREY)  # fmt: skip
         return
     for (arm, name), (colour, marker, dashes) in _looks(record).items():
         runs = curves[(curves["arm"] == arm) & (curves["algorithm"] == name)]
