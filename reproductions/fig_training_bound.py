@@ -1,15 +1,15 @@
 """Figure 8: where training is the bottleneck, do better pairs need half as many updates?
 
-Asynchronous Online DPO, one step off-policy: K = 2 completions of each prompt, or K = 4 of which the
-best and the worst are trained on, for half as many updates. Half as many updates at the same
+Asynchronous Online DPO, one step off-policy: K = 2 completions of each prompt, or K = 4 of which
+the best and the worst are trained on, for half as many updates. Half as many updates at the same
 learning rate have half of its budget, so K = 4 also runs at twice the rate. The control, a random
 pair of four, is what half as many updates of K = 2 would do. A row per policy size. Left: gold win
 rate over updates; middle: over time as recorded, an update taking the longer of generation and
 training; right: win rate against KL to the SFT model.
 
 The paper (Pythia 410M, 1B, 2.8B, TL;DR, one run per line): K = 4 ends at the win rate of K = 2 in
-half the updates and in less than half the time at 2.8B, at a higher KL. Whether the rate was changed
-it does not say.
+half the updates, at 2.8B in less than half the time, and at a higher KL. It does not say whether
+the rate was changed.
 """
 
 from __future__ import annotations

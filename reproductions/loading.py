@@ -140,9 +140,9 @@ def load_beside(
     """Read the runs of another directory that can be drawn beside those of a grid.
 
     These are the runs of the same preset, of the grid's model sizes, timed or not as the grid's
-    are, and on-policy or under ``reuse(N)`` unless the grid is timed or has ``arms``: then under its
-    schedules. Each configuration becomes a series of its own, called after its algorithm and the
-    directory; beside arms it is another arm.
+    are, and on-policy or under ``reuse(N)`` unless the grid is timed. Beside a grid with ``arms``
+    they are under its schedules. Each configuration becomes a series of its own, called after its
+    algorithm and the directory; beside arms it is another arm.
 
     Raises:
         UserError: there are none, or a file cannot be read.

@@ -91,7 +91,7 @@ def best_and_worst(rewards: Tensor, completions_per_prompt: int) -> Tensor:
 
 
 def random_pair(rewards: Tensor, completions_per_prompt: int) -> Tensor:
-    """Return the rows of the better, then of the worse of a random pair of each prompt: [R] -> [2B].
+    """Return the rows of the better, then of the worse of a random pair per prompt: [R] -> [2B].
 
     The pair are the prompt's first two completions. All K are drawn alike and independently, so any
     two that are named before their rewards are known are a random pair. Equal rewards: as above.

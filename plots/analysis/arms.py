@@ -49,7 +49,8 @@ def names(record: Record) -> list[str]:
 def summary(record: Record) -> pd.DataFrame:
     """Return a row per model size, algorithm and arm: what it reached, and what its time was.
 
-    The algorithm is left out where there is one. Means over seeds; times are those of ``times``, ``run_s`` that of all updates.
+    The algorithm is left out where there is one. Means over seeds; times are those of ``times``,
+    ``run_s`` that of all updates.
     """
     runs = record.final.assign(run_s=record.final["updates"] * update_s(record.final))
     columns = ["updates", "win_rate", "win_rate_area", "kl_nats", "generate_s", "train_s", "run_s"]

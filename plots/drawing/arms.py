@@ -30,8 +30,9 @@ DASHES = ("-", "--", ":", "-.")
 def win_rate_against(record: Record, titles: Mapping[str, str]) -> Figure:
     """Draw gold win rate: a row of panels per model size, a column per x axis.
 
-    Seeds are thin lines, their mean is bold and ends in the final policies' mean with its intervals.
-    Algorithms differ in their dashes. The column of time says what an update's time is made of.
+    Seeds are thin lines. Their mean is bold and ends in the final policies' mean with its
+    intervals. Algorithms differ in their dashes. The column of time says what an update's time is
+    made of.
 
     Args:
         record: with columns of arms.
@@ -101,8 +102,8 @@ def _key(figure: Figure, record: Record) -> None:
     lines = []
     for (arm, name), (colour, marker, dashes) in _looks(record).items():
         label = arm if len(labels) == 1 or arm == name else f"{labels[name].label}, {arm}"
-        look = {"color": colour, "marker": marker, "ls": dashes, "lw": 1.3, "ms": 3.5}
-        lines.append(Line2D([], [], label=label, **look))
+        line = Line2D([], [], label=label, color=colour, marker=marker, ls=dashes, lw=1.3, ms=3.5)
+        lines.append(line)
     figure.legend(handles=lines, loc="outside upper left", ncols=4, handlelength=1.8)
 
 

@@ -84,8 +84,9 @@ def test_runs_have_their_arm_and_their_times(recorded):
     assert "arm" not in loading.load(recorded, runs, TINY, all_seeds=True).final
 
 
+@pytest.mark.usefixtures("recorded")
 @pytest.mark.parametrize(("one", "first"), [(GENERATION, "C11"), (TRAINING, "C13a")])
-def test_a_figure_is_drawn_and_judged_from_the_record(results, recorded, capsys, one, first):
+def test_a_figure_is_drawn_and_judged_from_the_record(results, capsys, one, first):
     assert main([one], ["--replot"]) == 0
     out = capsys.readouterr().out
     assert first in out
@@ -102,7 +103,8 @@ def test_arms_are_untuned_where_their_algorithm_is(results, capsys):
     assert "Untuned: online_dpo." in capsys.readouterr().out
 
 
-def test_runs_of_another_directory_are_another_arm(recorded, tmp_path):
+@pytest.mark.usefixtures("recorded")
+def test_runs_of_another_directory_are_another_arm(tmp_path):
     mine = one_step_stale(TINY, "online_dpo", "0.1m", epochs=5)
     fakes.write(tmp_path / "mine", mine, preset="tiny")
     fakes.write(tmp_path / "mine", TINY.run_config("online_dpo", reuse(4)), preset="tiny")
@@ -114,8 +116,8 @@ def test_runs_of_another_directory_are_another_arm(recorded, tmp_path):
     assert main([GENERATION], ["--replot", "--with", str(tmp_path / "mine")]) == 0
 
 
-def test_an_algorithm_without_pairs_is_refused_in_a_line(results, capsys):
-    del results
+@pytest.mark.usefixtures("results")
+def test_an_algorithm_without_pairs_is_refused_in_a_line(capsys):
     assert main([TRAINING], ["--preset", "smoke", "--algorithms", "rloo"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: algorithm rloo: no parameter pair; allowed are ")

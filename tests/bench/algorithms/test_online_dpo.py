@@ -59,8 +59,8 @@ def test_prepare_takes_best_and_worst_of_k_and_the_first_of_equals(make_inputs):
 
 
 def test_a_random_pair_is_the_first_two_completions_with_the_better_as_chosen(make_inputs):
-    # Rows 0 1 | 4 5 | 8 9 of three prompts with K = 4, whatever the others' rewards. Prompt 0: row 1
-    # has more (1 < 2). Prompt 1: row 4 (3 > 0). Prompt 2: equal, so the first is the chosen one.
+    # Rows 0 1 | 4 5 | 8 9 of three prompts with K = 4, whatever the others' rewards. Prompt 0: row
+    # 1 has more (1 < 2). Prompt 1: row 4 (3 > 0). Prompt 2: equal, so the first is chosen.
     rewards = [1, 2, 9, -9, 3, 0, 7, 7, 4, 4, 5, 0]
     column = [[0.0]] * 12
     inputs = make_inputs(k=4, rewards=rewards, mask=[[1]] * 12, old=column, ref=column)

@@ -50,6 +50,8 @@ def test_paths_end_at_the_mean_of_the_final_policies(x, ends):
     found = [bold(ax, colour)[-1] for colour in COLOURS[:2]]
     # .5 + .2 and .5 + .15, and .02 more on average over seeds
     assert np.array(found) == pytest.approx(np.array([(ends[0], 0.72), (ends[1], 0.67)]))
+    starts = [bold(ax, colour)[0] for colour in COLOURS[:2]]
+    assert np.array(starts) == pytest.approx(np.array([(0.0, 0.5)] * 2))
     thin = [ln for ln in ax.lines if ln.get_lw() == 0.4]
     assert len(thin) == 2 * 5
     assert "SFT" in [text.get_text() for text in ax.texts]
