@@ -96,6 +96,16 @@ def test_a_figure_is_drawn_and_judged_from_the_record(results, capsys, one, firs
     assert table["model"].tolist() == ["0.1m"] * (len(table) // 2) + ["0.4m"] * (len(table) // 2)
 
 
+def test_what_is_missing_is_named_by_its_arm(results, capsys):
+    for run in TRAINING.grid(Options(preset=TINY))[:6]:
+        fakes.write(results / "reference" / "tiny", run, preset="tiny")
+    assert main([TRAINING], ["--replot"]) == 0
+    assert (
+        "Not run: 2 of 8 cells: 0.4m online_dpo lag(1) K = 4, rate x2, "
+        "0.4m online_dpo lag(1) K = 4, random pair\n"
+    ) in capsys.readouterr().out
+
+
 def test_arms_are_untuned_where_their_algorithm_is(results, capsys):
     for run in GENERATION.grid(Options(preset=WORTH)):
         fakes.write(results / "reference" / "worth", run, preset="worth")
