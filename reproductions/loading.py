@@ -16,6 +16,7 @@ from bench.experiments.arms import timed_arm
 from bench.experiments.preset import Preset
 from bench.records import foreign, store
 from bench.stage_config import models_key, sft_key
+from plots.analysis.arms import times
 from plots.analysis.frames import TIMES, Record
 from reproductions.ceiling import ceiling
 from reproductions.options import Options
@@ -32,9 +33,9 @@ def find_record(
     Raises:
         UserError: there are none, or a file cannot be read.
     """
-    preset = options.preset
+    preset, arms = options.preset, one.arms(runs, options.preset)
     if not options.replot and one.read is None:
-        record = load(options.results_dir, runs, preset, all_seeds=False)
+        record = load(options.results_dir, runs, preset, all_seeds=False, arms=arms)
         if record.final.empty:
             raise UserError(f"{options.results_dir}: no run of {one.name} has an evaluation")
         return options.results_dir, record
@@ -44,7 +45,8 @@ def find_record(
             if (measured := one.read(place)) is not None:
                 return place, measured
         elif store.has_runs(place):
-            record = load(place, runs, preset, all_seeds=options.seeds is None)
+            every = options.seeds is None
+            record = load(place, runs, preset, all_seeds=every, arms=arms)
             if len(record.final):
                 return place, record
     raise UserError(
@@ -54,11 +56,23 @@ def find_record(
 
 
 def load(
-    results_dir: Path, runs: Sequence[RunConfig], preset: Preset, *, all_seeds: bool
+    results_dir: Path,
+    runs: Sequence[RunConfig],
+    preset: Preset,
+    *,
+    all_seeds: bool,
+    arms: Mapping[str, str] | None = None,
 ) -> Record:
     """Read the given runs from a results directory, or all seeds of their cells.
 
     Of runs from several generations of SFT and reward models, those of the latest run's count.
+
+    Args:
+        results_dir: where they are.
+        runs: a grid's.
+        preset: of the grid.
+        all_seeds: also those that ``runs`` does not name.
+        arms: by ``config_hash``: columns ``arm``, ``generate_s`` and ``train_s`` are added.
 
     Raises:
         UserError: a file cannot be read.
@@ -70,6 +84,8 @@ def load(
     chosen = keys.get_level_values(0).isin(wanted.get_level_values(0))
     frame, remarks = newest_weights(frame[chosen if all_seeds else keys.isin(wanted)])
     frame = frame.drop_duplicates(["config_hash", "seed"], keep="last").sort_values("run_id")
+    if arms:
+        frame = frame.assign(arm=frame["config_hash"].map(arms))
     record = _record(results_dir, frame, preset)
     if unseen := sorted(set(frame["run_id"]) - set(record.final["run_id"])):
         line = f"Left out: {len(unseen)} runs without an evaluation, first {unseen[0]}"
@@ -118,12 +134,15 @@ def _weights(runs: pd.DataFrame) -> str:
     return ", ".join([*(f"{model}: {digest}" for model, digest in pairs[:4]), *more])
 
 
-def load_beside(directory: Path, runs: Sequence[RunConfig], preset: Preset) -> Record:
+def load_beside(
+    directory: Path, runs: Sequence[RunConfig], preset: Preset, *, arms: bool = False
+) -> Record:
     """Read the runs of another directory that can be drawn beside those of a grid.
 
     These are the runs of the same preset, of the grid's model sizes, timed or not as the grid's
-    are, and on-policy or under ``reuse(N)`` unless the grid is timed. Each configuration becomes a
-    series of its own, called after its algorithm and the directory.
+    are, and on-policy or under ``reuse(N)`` unless the grid is timed. Beside a grid with ``arms``
+    they are under its schedules. Each configuration becomes a series of its own, called after its
+    algorithm and the directory; beside arms it is another arm.
 
     Raises:
         UserError: there are none, or a file cannot be read.
@@ -133,7 +152,9 @@ def load_beside(directory: Path, runs: Sequence[RunConfig], preset: Preset) -> R
     timed = any(timed_arm(run) for run in runs)
     possible = (frame["preset"] == preset.name) & (frame["timed"].notna() == timed)
     possible &= frame["model"].isin({run.stage.model for run in runs})
-    if not timed:
+    if arms:
+        possible &= frame["schedule"].isin({str(run.schedule) for run in runs})
+    elif not timed:
         possible &= frame["schedule_kind"].isin(["on_policy", "reuse"])
     frame = frame[possible]
     if frame.empty:
@@ -143,6 +164,8 @@ def load_beside(directory: Path, runs: Sequence[RunConfig], preset: Preset) -> R
         )
     frame, remarks = newest_weights(frame)
     frame = frame.assign(algorithm=_series(frame, directory.resolve().name))
+    if arms:
+        frame = frame.assign(arm=frame["algorithm"])
     keys = ["algorithm", "model", "timed", "n", "seed"]
     record = _record(directory, frame.drop_duplicates(keys, keep="last"), preset)
     return replace(record, remarks=(*left_out, *remarks))
@@ -182,7 +205,7 @@ def _series(frame: pd.DataFrame, directory: str) -> list[str]:
 def _record(results_dir: Path, runs: pd.DataFrame, preset: Preset) -> Record:
     texts = runs["config_json"]
     cells = {text: json.loads(text) for text in texts.unique()}
-    found = {text: _tuning(cell, preset) for text, cell in cells.items()}
+    found = {text: _tuning(cell, preset, arms="arm" in runs) for text, cell in cells.items()}
     runs = runs.drop(columns="config_json").assign(
         tuned=[found[text][0] for text in texts],
         tuned_at=pd.Series([found[text][1] for text in texts], runs.index, dtype=object),
@@ -190,11 +213,14 @@ def _record(results_dir: Path, runs: pd.DataFrame, preset: Preset) -> Record:
     )
     timed = runs.loc[runs["timed"].notna(), "run_id"]
     bound, remarks = ceiling(cells.values())
-    columns = [*MEASURED, *(TIMES if len(timed) else ())]
+    columns = [*MEASURED, *(TIMES if len(timed) or "arm" in runs else ())]
+    steps = store.read(results_dir, "steps", runs["run_id"], columns)
+    if "arm" in runs:
+        runs = runs.merge(times(steps), on="run_id", how="left")
     record = Record.of(
         runs,
         store.read(results_dir, "evals", runs["run_id"]),
-        store.read(results_dir, "steps", runs["run_id"], columns),
+        steps,
         store.read(results_dir, "spans", timed) if len(timed) else None,
     )
     return replace(record, ceiling=bound, remarks=remarks)
@@ -205,8 +231,14 @@ def _reward_model(cell: Mapping[str, Any]) -> str:
     return str(cell["stage"].get("reward_model") or cell["stage"]["model"])
 
 
-def _tuning(cell: Mapping[str, Any], preset: Preset) -> tuple[bool, str | None]:
-    """Return whether a cell has what was chosen for its algorithm, and at which other size."""
+def _tuning(cell: Mapping[str, Any], preset: Preset, *, arms: bool) -> tuple[bool, str | None]:
+    """Return whether a cell has what was chosen for its algorithm, and at which other size.
+
+    Arms differ from the choice on purpose, in what they are called after: there must be one.
+    """
     name, model = cell["algorithm"], cell["stage"]["model"]
+    if arms:
+        tuned = preset.choice(name, model) is not None or name in preset.published
+        return tuned, preset.tuned_at(name, model) if tuned else None
     tuned = preset.is_tuned(name, cell["learning_rate"], cell["algorithm_params"], model)
     return tuned, preset.tuned_at(name, model) if tuned else None

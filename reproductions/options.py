@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench import algorithms as registry
 from bench import paths
 from bench.command import Parser
 from bench.config import LrSchedule, RunConfig
@@ -16,7 +17,7 @@ from bench.experiments import arms
 from bench.experiments.flags import add_flags, check_workers, directory, names
 from bench.experiments.preset import Preset
 from bench.experiments.presets import preset
-from bench.staleness import ON_POLICY, reuse
+from bench.staleness import ON_POLICY, lag, reuse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,23 @@ def timed_arms(*algorithms: str) -> Grid:
         ]
 
     return cells
+
+
+def one_step_stale(preset: Preset, algorithm: str, model: str, **params: object) -> RunConfig:
+    """Return an asynchronous run, one step off-policy, as the preset has it.
+
+    Args:
+        preset: of the figure.
+        algorithm: its name.
+        model: the policy's size.
+        params: of the algorithm, in place of the preset's.
+
+    Raises:
+        UserError: the algorithm has no such parameter, or a value is out of range.
+    """
+    config = preset.run_config(algorithm, lag(1), model=model, lr_schedule="per_update")
+    changed = registry.build(algorithm, {**config.algorithm.identity(), **params})
+    return replace(config, algorithm=changed)
 
 
 def parse(description: str, arguments: Sequence[str] | None) -> Options:

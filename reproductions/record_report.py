@@ -78,7 +78,11 @@ def generate() -> str:
         if PRESET not in one.presets:
             continue
         if one.read is None:
-            record = load(place, one.grid(options), options.preset, all_seeds=True)
+            cells = one.grid(options)
+            arms = one.arms(cells, options.preset)
+            record = load(place, cells, options.preset, all_seeds=True, arms=arms)
+            if record.final.empty:
+                continue
         elif (measured := one.read(place)) is not None:
             record = measured
         else:

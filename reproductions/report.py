@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -54,8 +54,19 @@ def verdict_cells(v: Verdict) -> dict[str, str]:
     }
 
 
-def compare(mine: Record, recorded: Record, configs: Sequence[RunConfig]) -> pd.DataFrame:
+def compare(
+    mine: Record,
+    recorded: Record,
+    configs: Sequence[RunConfig],
+    arms: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
     """Compare final win rates per cell of ``configs`` on the seeds that both records have.
+
+    Args:
+        mine: the user's runs.
+        recorded: those of the record.
+        configs: a grid's.
+        arms: by ``config_hash``, for the names of cells.
 
     Returns:
         One row per cell: seeds in common, how many of those runs are ``identical`` in every
@@ -75,7 +86,7 @@ def compare(mine: Record, recorded: Record, configs: Sequence[RunConfig]) -> pd.
         interval = t_interval((win_rates[0] - win_rates[1]).to_numpy())
         rows.append(
             {
-                "cell": cell_name(config),
+                "cell": cell_name(config, arms),
                 "seeds": len(seeds),
                 "identical": sum(ours[key, seed].equals(theirs[key, seed]) for seed in seeds),
                 "difference": interval.estimate,
@@ -107,20 +118,25 @@ def print_comparison(console: Console, compared: pd.DataFrame) -> None:
         print_frame(console, pd.DataFrame(rows), "Cells that differ from the record")
 
 
-def cell_name(config: RunConfig) -> str:
-    """Return what a cell of a grid is called."""
-    kind = timed_arm(config) or config.lr_schedule
+def cell_name(config: RunConfig, arms: Mapping[str, str] | None = None) -> str:
+    """Return what a cell of a grid is called: its arm, where there are arms by ``config_hash``."""
+    kind = (arms or {}).get(config.config_hash()) or timed_arm(config) or config.lr_schedule
     return f"{config.stage.sizes} {config.algorithm.name} {config.schedule} {kind}"
 
 
-def say_what_is_missing(console: Console, record: Record, runs: Sequence[RunConfig]) -> None:
+def say_what_is_missing(
+    console: Console,
+    record: Record,
+    runs: Sequence[RunConfig],
+    arms: Mapping[str, str] | None = None,
+) -> None:
     """Name, in a line each, the cells of a grid without a run and the runs that diverged."""
     cells = {run.config_hash(): run for run in runs}
     there = set(record.final["config_hash"])
-    missing = [cell_name(config) for key, config in cells.items() if key not in there]
+    missing = [cell_name(config, arms) for key, config in cells.items() if key not in there]
     lost = record.final[record.final["status"] == "diverged"]
     diverged = [
-        f"{cell_name(cells[key])} seed {seed}" if key in cells else f"{key} seed {seed}"
+        f"{cell_name(cells[key], arms)} seed {seed}" if key in cells else f"{key} seed {seed}"
         for key, seed in zip(lost["config_hash"], lost["seed"], strict=True)
     ]
     if missing:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from bench.config import RunConfig
+from bench.experiments.preset import Preset
 from bench.experiments.presets import ORDER
 from plots.analysis.frames import Record
 from reproductions.options import Grid, Options
@@ -26,6 +28,8 @@ class Reproduction:
     name: str
     caption: str
     grid: Grid = lambda options: []  # noqa: ARG005
+    # What tells runs of one algorithm apart, as "T = 2", where N does not.
+    arm: Callable[[RunConfig, Preset], str] | None = None
     draw: Callable[[Record], Figure] | None = None
     tabulate: Callable[[Record, Options], pd.DataFrame] | None = None
     export: Callable[[Record, Path], list[Path]] | None = None  # other files, into a directory
@@ -33,3 +37,9 @@ class Reproduction:
     measure: Callable[[Options], None] | None = None  # in place of the runs of a grid
     read: Callable[[Path], Record | None] | None = None  # reads what was measured from a directory
     presets: tuple[str, ...] = ORDER  # where it can be made
+
+    def arms(self, runs: Sequence[RunConfig], preset: Preset) -> dict[str, str]:
+        """Return the arm of each cell by ``config_hash``; none where there are no arms."""
+        if self.arm is None:
+            return {}
+        return {run.config_hash(): self.arm(run, preset) for run in runs}

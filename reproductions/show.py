@@ -38,9 +38,10 @@ def show(one: Reproduction, runs: Sequence[RunConfig], options: Options, console
         UserError: there is nothing to show, or a file cannot be read or written.
     """
     source, record = find_record(one, runs, options)
-    drawn = record
+    drawn, arms = record, one.arms(runs, options.preset)
     if options.beside is not None and runs and one.draw is not None:
-        drawn = beside(record, load_beside(options.beside, runs, options.preset))
+        others = load_beside(options.beside, runs, options.preset, arms=one.arm is not None)
+        drawn = beside(record, others)
     console.rule(one.name)
     judged: list[claims.Verdict] = []
     if options.preset.verdicts:
@@ -55,13 +56,13 @@ def show(one: Reproduction, runs: Sequence[RunConfig], options: Options, console
         say(console, f"Preset {options.preset.name} shows that the code runs: no verdicts.")
     if runs and source != options.record_dir and store.has_runs(options.record_dir):
         recorded = load(options.record_dir, runs, options.preset, all_seeds=True)
-        print_comparison(console, compare(record, recorded, runs))
+        print_comparison(console, compare(record, recorded, runs, arms))
     say(console, f"Data: {source}{_coverage(record, runs)}")
     say_what_is_mixed(console, record.final if runs else record.throughput)
     for remark in drawn.remarks:
         say(console, remark)
     if runs:
-        say_what_is_missing(console, record, runs)
+        say_what_is_missing(console, record, runs, arms)
     if drawn is not record:
         say(console, f"Beside it: {options.beside} ({len(drawn.final) - len(record.final)} runs)")
     for path in paths:

@@ -90,6 +90,17 @@ def best_and_worst(rewards: Tensor, completions_per_prompt: int) -> Tensor:
     return torch.cat([first_rows + best, first_rows + worst])
 
 
+def random_pair(rewards: Tensor, completions_per_prompt: int) -> Tensor:
+    """Return the rows of the better, then of the worse of a random pair per prompt: [R] -> [2B].
+
+    The pair are the prompt's first two completions. All K are drawn alike and independently, so any
+    two that are named before their rewards are known are a random pair. Equal rewards: as above.
+    """
+    groups = rewards.view(-1, completions_per_prompt)
+    rows = best_and_worst(groups[:, :2].reshape(-1), 2)
+    return rows // 2 * completions_per_prompt + rows % 2
+
+
 def clipped_surrogate(
     log_ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float
 ) -> tuple[Tensor, Tensor]:

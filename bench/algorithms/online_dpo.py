@@ -15,15 +15,16 @@ from bench.algorithms.base import (
     one_of,
     positive,
 )
-from bench.algorithms.functional import as_metrics, best_and_worst, sequence_sum
+from bench.algorithms.functional import as_metrics, best_and_worst, random_pair, sequence_sum
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineDpo(Algorithm):
     """Direct preference optimisation, or IPO, on pairs that the reward model labels.
 
-    y+ and y- are the prompt's completions with the highest and the lowest reward. With all
-    log-probs summed over the completion up to EOS::
+    y+ and y- are the prompt's completions with the highest and the lowest reward. As a control for
+    K > 2, ``pair = "random"`` chooses two before it looks at rewards, which then only say which is
+    y+. With all log-probs summed over the completion up to EOS::
 
         h = (log pi_new(y+) - log pi_ref(y+)) - (log pi_new(y-) - log pi_ref(y-))
         sigmoid:  L = mean over prompts of -log sigmoid(beta h)
@@ -46,11 +47,13 @@ class OnlineDpo(Algorithm):
 
     beta: float = positive(0.1)
     loss_type: Literal["sigmoid", "ipo"] = one_of("sigmoid", "ipo")
+    pair: Literal["best_and_worst", "random"] = one_of("best_and_worst", "random")
 
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return 2B rows, chosen first, with summed reference log-probs and rewards [2B]."""
         rewards = inputs.scored.rewards
-        rows = best_and_worst(rewards, self.completions_per_prompt)
+        choose = best_and_worst if self.pair == "best_and_worst" else random_pair
+        rows = choose(rewards, self.completions_per_prompt)
         mask = inputs.mask[rows]
         return Minibatch(
             rows=rows,

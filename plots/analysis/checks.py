@@ -14,7 +14,12 @@ AT_BOUND = 0.01  # as near to a bound is saturated whatever the margin: 5 of 512
 
 
 def failed_checks(
-    record: Record, algorithms: Sequence[str], n: Sequence[int], *, gain_at_end: bool = True
+    record: Record,
+    algorithms: Sequence[str],
+    n: Sequence[int],
+    arms: Sequence[str] = (),
+    *,
+    gain_at_end: bool = True,
 ) -> list[str]:
     """Return why the record cannot judge a claim: staleness not as scheduled, nothing learned.
 
@@ -22,7 +27,8 @@ def failed_checks(
         record: the runs.
         algorithms: of the claim.
         n: of the claim.
-        gain_at_end: whether each arm's final policies must be better than SFT at N = 1.
+        arms: of the claim. Something must be learned in the first of them, or else at N = 1.
+        gain_at_end: whether final policies must be better than SFT there.
     """
     failures = []
     runs = record.final
@@ -31,10 +37,15 @@ def failed_checks(
     if wrong:
         failures.append(f"staleness not as scheduled in {len(wrong)} runs, first {wrong[0]}")
     for name in algorithms if gain_at_end else ():
-        for where, arm in _arms(record.where(algorithm=name)):
-            gains = arm.by_n(name, [1]) - arm.by_n(name, [1], "sft_win_rate")
-            if not stats.clear_gain(gains[1]):
-                failures.append(f"{name} shows no clear gain over SFT at N = 1{where}")
+        for where, one in _arms(record.where(algorithm=name)):
+            if arms:
+                first = one.where(arm=arms[0]).final
+                gains = first["win_rate"] - first["sft_win_rate"]
+            else:
+                gains = (one.by_n(name, [1]) - one.by_n(name, [1], "sft_win_rate"))[1]
+            if not stats.clear_gain(gains):
+                at = arms[0] if arms else "N = 1"
+                failures.append(f"{name} shows no clear gain over SFT at {at}{where}")
     return failures
 
 

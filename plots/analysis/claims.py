@@ -233,6 +233,7 @@ def _judge(claim: Claim, record: Record, preset: str) -> Verdict:
         arm,
         claim.algorithms,
         claim.n,
+        claim.arms,
         gain_at_end=registry.ESTIMANDS[claim.estimand].gain_at_end,
     )
     failures += [found.failure] if found.failure else []

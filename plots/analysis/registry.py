@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bench.errors import UserError
-from plots.analysis import estimands, overoptimisation, sizes, speed
+from plots.analysis import arms, estimands, overoptimisation, sizes, speed
 from plots.analysis.estimands import Effects
 from plots.analysis.frames import Record
 
@@ -29,6 +29,7 @@ class Estimand:
     outcomes: tuple[Outcome, ...]
     algorithms: int  # how many it compares
     gain_at_end: bool = True  # it means nothing unless final policies at N = 1 are better than SFT
+    of_arms: bool = False  # of record, algorithms, arms and, for a win rate, its column
 
 
 ESTIMANDS = {
@@ -45,6 +46,10 @@ ESTIMANDS = {
         Estimand(sizes.reward_size_interaction, ("final", "area"), 1),
         Estimand(sizes.reward_size_at_matched_kl, ("frontier",), 1),
         Estimand(overoptimisation.fall_while_proxy_rises, ("final",), 1, gain_at_end=False),
+        Estimand(arms.arm_gain, ("final", "area"), 1, of_arms=True),
+        Estimand(arms.arm_gain_below_largest, ("final", "area"), 1, of_arms=True),
+        Estimand(arms.kl_at_matched_win_rate, ("frontier",), 1, of_arms=True),
+        Estimand(arms.times_as_fast, ("time",), 1, of_arms=True),
         Estimand(speed.speed_up, ("time",), 1),
         Estimand(speed.speed_up_per_size, ("time",), 1),
         Estimand(speed.short_of_ideal, ("time",), 1),
@@ -65,7 +70,8 @@ class Claim:
     of interest: an interval wholly below it refutes the claim.
 
     ``outcome`` is the number per run that effects are computed from: the ``final`` win rate, the
-    ``area`` under its learning curve, the win rate at matched KL (``frontier``), or ``time``.
+    ``area`` under its learning curve, the win rate at matched KL or the KL at matched win rate
+    (``frontier``), or ``time``.
     """
 
     id: str
@@ -81,6 +87,7 @@ class Claim:
     kind: Kind
     margin: float
     margin_reason: str
+    arms: tuple[str, ...] = ()  # as the figure names them; the others are compared with the first
     variant_of: str = ""  # the claim whose estimand is the primary one; empty: this claim's is
     published: float | None = None
     lr_schedule: str = "per_update"
@@ -103,6 +110,11 @@ class Claim:
                 f"claim {self.id}: algorithms = {list(self.algorithms)}: {self.estimand} compares "
                 f"{estimand.algorithms}"
             )
+        if (len(self.arms) > 1) != estimand.of_arms:
+            raise UserError(
+                f"claim {self.id}: arms = {list(self.arms)}: {self.estimand} compares "
+                f"{'two or more' if estimand.of_arms else 'none'}"
+            )
         if list(self.n) != sorted(set(self.n)) or any(n < 1 for n in self.n):
             raise UserError(f"claim {self.id}: n = {list(self.n)}: must rise, from at least 1")
         if self.margin < 0 or (self.margin == 0 and self.kind in ("equivalence", "at_least")):
@@ -117,7 +129,8 @@ class Claim:
             ValueError: the record has two runs for one algorithm, N and seed.
         """
         column = (COLUMNS[self.outcome],) if self.outcome in COLUMNS else ()
-        return ESTIMANDS[self.estimand].effects(record, self.algorithms, self.n, *column)
+        compared = self.arms or self.n
+        return ESTIMANDS[self.estimand].effects(record, self.algorithms, compared, *column)
 
     def _check(self, name: str, value: str, allowed: Mapping[str, Any] | tuple[str, ...]) -> None:
         if value not in allowed:

@@ -94,7 +94,7 @@ def frontier_paths(ax: Axes, record: Record) -> None:
             ax.plot(path["kl_nats"], path["win_rate"], color=palette[n], lw=1.0, ls=dashes)
             final = record.final[record.final["run_id"].isin(runs["run_id"])]
             final_points(ax, final, palette[n], "os^D"[at % 4])
-    _sft_level(ax, record, 0.98, "right")
+    sft_level(ax, record, 0.98, "right")
     ceiling_level(ax, record, 0.02, "left")
     ax.set(xlabel=Y_LABELS["kl_nats"], ylabel=Y_LABELS["win_rate"])
     say_if_one_seed(ax, record)
@@ -160,7 +160,7 @@ def against_n(ax: Axes, record: Record, y: str = "win_rate") -> None:
             _cell(ax, n * beside, runs[runs["n"] == n], y, look)
         labels.append((means.iloc[-1], look.label, look.colour))
     if y.startswith("win_rate"):
-        _sft_level(ax, record, 0.02, "left")
+        sft_level(ax, record, 0.02, "left")
         ceiling_level(ax, record, 0.98, "right")
     ax.set_ylabel(Y_LABELS[y])
     last = final.loc[final[y].notna(), "n"].max()  # no point is drawn beyond it
@@ -222,6 +222,19 @@ def tolerance_bars(ax: Axes, record: Record, y: str = "win_rate") -> None:
     ax.set_xlabel(f"OPT{of}, N = 1 to {max(record.final['n'])}")
 
 
+def final_points(
+    ax: Axes, runs: pd.DataFrame, colour: str, marker: str, x: str = "kl_nats"
+) -> None:
+    """Draw a cell's final policies against ``x``: dots, mean and intervals; diverged at 0."""
+    sound, lost = runs[runs["status"] != "diverged"], runs[runs["status"] == "diverged"]
+    ax.plot(sound[x], sound["win_rate"], ".", color=colour, **SEED_DOT)
+    ax.plot([0.0] * len(lost), lost["win_rate"], "x", color=colour, ms=5)
+    if len(sound):
+        at, y = stats.t_interval(sound[x]), stats.win_rate_interval(sound["win_rate"])
+        ax.errorbar(at.estimate, y.estimate, xerr=sides(at), yerr=sides(y), fmt=marker,
+                    color=colour, **MEAN_POINT)  # fmt: skip
+
+
 def series(frame: pd.DataFrame) -> list[tuple[pd.DataFrame, str]]:
     """Return the rows of each algorithm, in order, and how its lines are dashed."""
     names = frame["algorithm"].unique()
@@ -237,17 +250,6 @@ def _n80(tolerance: Tolerance) -> str:
     if tolerance.opt is None:
         return ""
     return f"N80 {'>' if tolerance.n80_censored else '='} {tolerance.n80:.0f}"
-
-
-def final_points(ax: Axes, runs: pd.DataFrame, colour: str, marker: str) -> None:
-    """Draw one cell's final policies in the KL plane: seeds as dots, mean with two intervals."""
-    sound, lost = runs[runs["status"] != "diverged"], runs[runs["status"] == "diverged"]
-    ax.plot(sound["kl_nats"], sound["win_rate"], ".", color=colour, **SEED_DOT)
-    ax.plot([0.0] * len(lost), lost["win_rate"], "x", color=colour, ms=5)
-    if len(sound):
-        x, y = stats.t_interval(sound["kl_nats"]), stats.win_rate_interval(sound["win_rate"])
-        ax.errorbar(x.estimate, y.estimate, xerr=sides(x), yerr=sides(y), fmt=marker, color=colour,
-                    **MEAN_POINT)  # fmt: skip
 
 
 def _cell(ax: Axes, x: float, cell: pd.DataFrame, y: str, look: style.Look) -> None:
@@ -271,7 +273,8 @@ def sides(interval: Interval) -> list[list[float]] | None:
     return [[max(0.0, length)] for length in lengths]  # equal seeds leave a rounding error
 
 
-def _sft_level(ax: Axes, record: Record, x: float, align: str) -> None:
+def sft_level(ax: Axes, record: Record, x: float, align: str) -> None:
+    """Draw the mean win rate before training, where there is one."""
     level = float(record.final["sft_win_rate"].mean())
     if math.isnan(level):
         return

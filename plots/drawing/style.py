@@ -196,7 +196,7 @@ def origin(
     hardware = host.where(rows["device"] == "cpu", rows["device"])
     parts = [
         first,
-        *(f"{column} {_one_of(rows[column], f'{column}s')}" for column in columns),
+        *(_one_of(f"{name} " + rows[name].fillna("unknown"), f"{name}s") for name in columns),
         "git " + _one_of(rows["git_revision"].str[:7] + dirty, "revisions"),
         _one_of(hardware, "machines"),
     ]

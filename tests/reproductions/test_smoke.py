@@ -57,19 +57,20 @@ def test_all_makes_every_figure_and_table_and_runs_shared_runs_once(smoke):
     results, output = smoke
     names = [one.name for one in discover()]
     assert names == [
-        "fig_offpolicy_ppo", "fig_offpolicy_robustness", "fig_overoptimisation", "fig_scaling",
-        "fig_schedule", "fig_sync_vs_async", "fig_throughput", "table_sft", "ablation_lr_schedule",
+        "fig_generation_bound", "fig_offpolicy_ppo", "fig_offpolicy_robustness",
+        "fig_overoptimisation", "fig_scaling", "fig_schedule", "fig_sync_vs_async",
+        "fig_throughput", "fig_training_bound", "table_sft", "ablation_lr_schedule",
     ]  # fmt: skip
     for one in discover():
         if one.draw is not None:
             assert (results / "figures" / f"{one.name}.png").stat().st_size > 10_000
             assert (results / "figures" / f"{one.name}.svg").exists()
     # 4 algorithms x N in {1, 4} x 2 seeds, 2 x N = 4 x 2 seeds per round, 1 for the SFT table,
-    # 4 algorithms pushed in 2 ways x 2 seeds
-    assert "[37/37]" in output
-    assert "[43/43]" in output  # 3 timed arms x 2 seeds
+    # 4 algorithms pushed in 2 ways x 2 seeds; 3 T and 4 arms of K, one of them the same, x 2 seeds
+    assert "[49/49]" in output
+    assert "[55/55]" in output  # 3 timed arms x 2 seeds
     runs = store.read(results, "runs")
-    assert len(runs) == 16 + 4 + 1 + 16 + 6
+    assert len(runs) == 16 + 4 + 1 + 16 + 12 + 6
     assert set(runs["status"]) == {"completed"}
     threads = runs.groupby("timed", dropna=False)["threads"].unique().map(list).to_dict()
     cores = timing.available_cores()
@@ -163,7 +164,7 @@ def test_a_full_disk_ends_with_one_line_and_keeps_the_rest(smoke, tmp_path):
         f"error: no space left to write {path}; finished runs are safe, "
         "free some space and give the same command again\n"
     )
-    assert len(store.read(results, "runs")) == 42
+    assert len(store.read(results, "runs")) == 54
 
 
 def test_the_same_seed_gives_the_same_metrics_to_the_bit(smoke, tmp_path):

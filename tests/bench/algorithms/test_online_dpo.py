@@ -5,6 +5,7 @@ import torch
 
 from bench.algorithms import build
 from bench.algorithms.base import Outputs
+from bench.errors import UserError
 
 
 def pair(make_inputs, rewards):
@@ -55,6 +56,33 @@ def test_prepare_takes_best_and_worst_of_k_and_the_first_of_equals(make_inputs):
     batch = build("online_dpo", {"completions_per_prompt": 5}).prepare(inputs)
     assert batch.rows.tolist() == [1, 5, 10, 3, 6, 14]
     assert batch.targets["rewards"].tolist() == [5, 2, 4, 0, 2, 0]
+
+
+def test_a_random_pair_is_the_first_two_completions_with_the_better_as_chosen(make_inputs):
+    # Rows 0 1 | 4 5 | 8 9 of three prompts with K = 4, whatever the others' rewards. Prompt 0: row
+    # 1 has more (1 < 2). Prompt 1: row 4 (3 > 0). Prompt 2: equal, so the first is chosen.
+    rewards = [1, 2, 9, -9, 3, 0, 7, 7, 4, 4, 5, 0]
+    column = [[0.0]] * 12
+    inputs = make_inputs(k=4, rewards=rewards, mask=[[1]] * 12, old=column, ref=column)
+    random = build("online_dpo", {"completions_per_prompt": 4, "pair": "random"})
+    batch = random.prepare(inputs)
+    assert batch.rows.tolist() == [1, 4, 8, 0, 5, 9]
+    assert batch.targets["rewards"].tolist() == [2, 3, 4, 1, 0, 4]
+
+
+def test_at_k_2_the_random_pair_is_the_best_and_the_worst(make_inputs):
+    both = [
+        build("online_dpo", {"pair": pair_}).prepare(pair(make_inputs, [0.0, 1.0]))
+        for pair_ in ("best_and_worst", "random")
+    ]
+    assert both[0].rows.tolist() == both[1].rows.tolist() == [1, 0]
+
+
+def test_the_pair_is_part_of_the_identity_only_where_it_is_random():
+    assert build("online_dpo").identity() == {"beta": 0.1}
+    assert build("online_dpo", {"pair": "random"}).identity() == {"beta": 0.1, "pair": "random"}
+    with pytest.raises(UserError, match="pair = 'worst': must be one of best_and_worst, random"):
+        build("online_dpo", {"pair": "worst"})
 
 
 def test_a_tie_is_trained_on_with_the_first_as_chosen(make_inputs):

@@ -4,10 +4,13 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UserError
+from bench.experiments.presets import preset
 from plots.analysis import registry
 from plots.analysis.frames import Record
 from plots.analysis.registry import Claim
-from tests.plots import simulated
+from reproductions import fig_generation_bound, fig_training_bound
+from reproductions.options import Options
+from tests.plots import armed, simulated
 
 REGISTERED = Path(__file__).parents[3] / "reproductions" / "claims.toml"
 
@@ -24,6 +27,8 @@ def test_registered_claims_are_complete():
     off_policy = ["C1", "C2a", "C2b", "C3", "C4a", "C4b", "C5a", "C5b", "C6"]
     assert {*off_policy, "C9", "C10a", "C10b", "C17a", "C17b", "C18"} <= set(ids)
     assert {"C7", "C7-64", "C8a", "C8a-64", "C8b", "OO1"} <= set(ids)
+    assert {"C11", "C11-area", "C12", "C13b", "C13c", "C13c-area", "C14", "C14-rate2"} <= set(ids)
+    assert {f"C13a{v}" for v in ("", "-area", "-rate2", "-rate2-area")} <= set(ids)
     both = {f"{name}{variant}" for name in ("C1", "C5a", "C5b", "C6")
             for variant in ("", "-area", "-64", "-64-area")}  # fmt: skip
     assert {*both, "C2a-area", "C3-64", "C4a-area", "C4b-area", "C9-area"} <= set(ids)
@@ -80,6 +85,11 @@ def test_load_refuses_what_it_cannot_read(tmp_path, text, message):
         ({"estimand": "slope"}, "estimand = 'slope': allowed are fall_per_octave"),
         ({"outcome": "time"}, "outcome = 'time': allowed are final, area"),
         ({"algorithms": ("ppo", "rloo")}, "fall_per_octave compares 1"),
+        ({"arms": ("T = 1", "T = 2")}, "arms = .*: fall_per_octave compares none"),
+        (
+            {"estimand": "arm_gain", "arms": ("T = 1",)},
+            r"arms = \['T = 1'\]: arm_gain compares two or more",
+        ),
         ({"n": (2, 1)}, r"n = \[2, 1\]: must rise"),
         ({"n": (0, 1)}, r"n = \[0, 1\]: must rise"),
         ({"kind": "equal"}, "kind = 'equal': allowed are direction, at_least"),
@@ -150,6 +160,29 @@ def test_load_says_in_a_line_what_is_wrong_with_a_row(tmp_path, old, new, messag
 def test_load_refuses_an_id_that_is_there_twice(tmp_path):
     with pytest.raises(UserError, match="claim A: is there twice"):
         load(tmp_path, ROW + ROW)
+
+
+def test_effects_of_a_claim_on_arms_are_of_its_arms():
+    record = armed.record({"T = 1": armed.Made(0.2, 10.0), "T = 2": armed.Made(0.25, 10.0)})
+
+    def effects(*arms):
+        asked = {"estimand": "arm_gain", "algorithms": ("online_dpo",), "n": (1,), "arms": arms}
+        return replace(DIRECTION, **asked).effects(record).values
+
+    assert effects("T = 1", "T = 2") == pytest.approx([0.05] * 5)
+    assert effects("T = 2", "T = 1") == pytest.approx([-0.05] * 5)
+
+
+def test_the_arms_of_registered_claims_are_those_of_their_figures():
+    worth = preset("worth")
+    there = {}
+    for script in (fig_generation_bound, fig_training_bound):
+        cells = script.grid(Options(preset=worth))
+        there[script.REPRODUCTION.name] = set(script.REPRODUCTION.arms(cells, worth).values())
+    asked = [claim for claim in registry.load(REGISTERED) if claim.arms]
+    assert {claim.figure for claim in asked} == set(there)
+    for claim in asked:
+        assert set(claim.arms) <= there[claim.figure]
 
 
 def test_effects_of_a_claim_are_of_its_outcome():
