@@ -9,7 +9,7 @@ from plots.analysis import stats
 from plots.analysis.estimands import Effects
 from plots.analysis.frames import Record
 
-ARM = ["model", "reward_model", "learning_rate", "updates"]  # within a learning-rate schedule
+SIZES = ["model", "reward_model"]  # each pair is an arm
 AT_BOUND = 0.01  # as near to a bound is saturated whatever the margin: 5 of 512 prompts
 
 
@@ -52,7 +52,7 @@ def failed_checks(
 def _arms(record: Record) -> Iterator[tuple[str, Record]]:
     """Yield the record of each arm, and what it is called among several."""
     final = record.final
-    varied = [column for column in ARM if column in final and final[column].nunique() > 1]
+    varied = [column for column in SIZES if column in final and final[column].nunique() > 1]
     if not varied:
         yield "", record
         return

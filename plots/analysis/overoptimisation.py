@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from plots.analysis import stats
-from plots.analysis.checks import ARM
 from plots.analysis.estimands import Effects
 from plots.analysis.frames import Record
 
+ARM = ["model", "reward_model", "learning_rate", "updates"]
 CLEAR = 0.03  # a fall of the gold win rate that counts
 
 
@@ -28,7 +28,7 @@ def falls(record: Record) -> pd.DataFrame:
         and so is an arm with a single seed.
     """
     sound = record.curves[record.curves["status"] != "diverged"]
-    keys = ["algorithm", "n", *(column for column in ARM if column in sound)]
+    keys = ["algorithm", "n", *ARM]
     rows = []
     for key, runs in sound.groupby(keys, sort=False):
         gold, proxy = (
@@ -75,9 +75,8 @@ def fall_while_proxy_rises(
         return Effects()
     rises = runs["proxy_rise"] > 0
     runs["counted"] = runs["fall"].where(rises, np.minimum(runs["fall"], 0.0))
-    arms = [column for column in ARM if column in runs]
     tables = {
-        name: runs.pivot_table(index="seed", columns=arms, values=name).dropna()
+        name: runs.pivot_table(index="seed", columns=ARM, values=name).dropna()
         for name in ("counted", "sft", "peak", "end")
     }
     seeds = tuple(tables["counted"].index)
