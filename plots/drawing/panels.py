@@ -284,13 +284,13 @@ def sft_level(ax: Axes, record: Record, x: float, align: str) -> None:
 
 
 def ceiling_level(ax: Axes, record: Record, x: float, align: str) -> None:
-    """Draw the win rate of a perfect policy, where it is known."""
+    """Draw the win rate of a perfect policy, where it is known and within the panel."""
     if record.ceiling is None:
         return
     ax.axhline(record.ceiling, color=style.GREY, lw=0.8, ls=":", zorder=1)
     ax.annotate(f"ceiling {record.ceiling:.3f}", (x, record.ceiling),
                 xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points",
-                ha=align, color=style.GREY, fontsize=6.5)  # fmt: skip
+                ha=align, color=style.GREY, fontsize=6.5, annotation_clip=True)  # fmt: skip
 
 
 def say_if_one_seed(ax: Axes, record: Record, y: float = 0.94) -> None:
