@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from bench.experiments import presets
 from bench.experiments.presets import preset
 from bench.staleness import lag, reuse
 from reproductions import fig_generation_bound, fig_training_bound, loading
@@ -106,8 +107,9 @@ def test_what_is_missing_is_named_by_its_arm(results, capsys):
     ) in capsys.readouterr().out
 
 
-def test_arms_are_untuned_where_their_algorithm_is(results, capsys):
-    for run in GENERATION.grid(Options(preset=WORTH)):
+def test_arms_are_untuned_where_their_algorithm_is(results, capsys, monkeypatch):
+    monkeypatch.setattr(presets, "RECORDED", results / "none.toml")
+    for run in GENERATION.grid(Options(preset=preset("worth"))):
         fakes.write(results / "reference" / "worth", run, preset="worth")
     assert main([GENERATION], ["--preset", "worth", "--replot"]) == 0
     assert "Untuned: online_dpo." in capsys.readouterr().out

@@ -78,7 +78,7 @@ def test_all_makes_every_figure_and_table_and_runs_shared_runs_once(smoke):
     assert threads.pop("whole") == [cores]
     assert (threads.pop("split"), threads.pop("overlapped")) == ([half], [half])
     assert list(threads.values()) == [[1]]
-    assert output.count("no verdicts") == 9
+    assert output.count("no verdicts") == 11
     traces = json.loads((results / "figures" / "fig_schedule_split.trace.json").read_text())
     assert {event["args"].get("name") for event in traces["traceEvents"][:2]} == {
         "engine", "learner",

@@ -54,5 +54,5 @@ def test_initial_policy_takes_its_special_tokens_from_the_tokenizer(
 
 
 def test_initial_policy_refuses_an_unknown_size(tokenizer: PreTrainedTokenizerBase) -> None:
-    with pytest.raises(UserError, match=r"model '7b': allowed are smoke, 0\.1m, 0\.4m, 2m"):
+    with pytest.raises(UserError, match=r"model '7b': allowed are smoke, 0\.06m, 0\.1m, 0\.4m, 2m"):
         initial_policy("7b", tokenizer, seed=0)
