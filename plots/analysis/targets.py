@@ -42,16 +42,19 @@ def updates_to_target(record: Record, target: float | None = None) -> pd.DataFra
         and ``last``. Where ``updates`` is NaN, the run ended or diverged after ``last`` updates
         without it. Empty where half of the gain is asked for and the ceiling is unknown.
     """
-    rows = []
     keys = ["run_id", "algorithm", "n", "seed"]
-    for key, run in record.curves.groupby(keys, sort=False):
+    curves, rows = record.curves, []
+    steps, wins = curves["step"].to_numpy(), curves["win_rate"].to_numpy()
+    # A data frame for each run would take seconds where there are ten thousand.
+    for at in curves.groupby("run_id", sort=False).indices.values():
         aim = target
         if aim is None and record.ceiling is not None:
-            aim = (float(run["win_rate"].iloc[0]) + record.ceiling) / 2
+            aim = (float(wins[at[0]]) + record.ceiling) / 2
         if aim is not None:
-            found = updates_to(run["step"], run["win_rate"], aim)
-            rows.append([*key, aim, found, int(run["step"].iloc[-1])])
-    return pd.DataFrame(rows, columns=[*keys, "target", "updates", "last"])
+            rows.append([at[0], aim, updates_to(steps[at], wins[at], aim), int(steps[at[-1]])])
+    found = pd.DataFrame(rows, columns=["first", "target", "updates", "last"])
+    first = curves[keys].iloc[found.pop("first").astype(int)].reset_index(drop=True)
+    return pd.concat([first, found], axis="columns")
 
 
 def median_text(updates: ArrayLike, last: int) -> str:
