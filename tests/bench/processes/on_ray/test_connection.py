@@ -41,7 +41,7 @@ def script(*arguments, **environment):
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(connection, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"^Ray is not installed: install the extra \[ray\]$"):
-        connection._found_here()
+        connection.connect("auto")
 
 
 @pytest.mark.parametrize("address", ["nonsense", "ray://head:10001", "head:", ":6379"])
