@@ -30,6 +30,7 @@ from bench.types import Prompt
 
 Comparison = tuple[Prompt, Completion, Completion]
 
+SPLITS: tuple[Split, ...] = ("train", "tuning", "eval")
 PROMPTS_PER_STREAM = 10**9  # prompt ids of a stream start at a multiple of it
 
 
@@ -37,27 +38,31 @@ class TldrTiny(Task):
     """The task of one generated world; see ``bench.tasks.base.Task``."""
 
     def __init__(self, world: TldrTinyConfig) -> None:
-        """Generate the splits."""
+        """Generate nothing yet: a split takes a while, and not every reader needs all of them."""
         self.world = world
         self.tokenizer: PreTrainedTokenizerBase = build_tokenizer(world)
-        sizes: dict[Split, int] = {
-            "train": world.train_prompts,
-            "tuning": world.tuning_prompts,
-            "eval": world.eval_prompts,
-        }
         self._splits: dict[Split, list[Prompt]] = {}
         self._references: dict[int, Completion] = {}
-        for split, size in sizes.items():
-            rows = list(islice(self._stream(split), size))
-            self._splits[split] = [prompt for prompt, _ in rows]
-            self._references |= {prompt.prompt_id: post.reference() for prompt, post in rows}
 
     def prompts(self, split: Split) -> Sequence[Prompt]:
         """Return the split's prompts, always in the same order."""
+        if split not in self._splits:
+            sizes: dict[Split, int] = {
+                "train": self.world.train_prompts,
+                "tuning": self.world.tuning_prompts,
+                "eval": self.world.eval_prompts,
+            }
+            rows = list(islice(self._stream(split), sizes[split]))
+            self._splits[split] = [prompt for prompt, _ in rows]
+            self._references |= {prompt.prompt_id: post.reference() for prompt, post in rows}
         return self._splits[split]
 
     def references(self, prompts: Sequence[Prompt]) -> list[Completion]:
         """Return the annotator's summary of each prompt of a split, EOS included."""
+        streams = {STREAMS[prompt.prompt_id // PROMPTS_PER_STREAM] for prompt in prompts}
+        for split in SPLITS:
+            if split in streams:
+                self.prompts(split)
         return [self._references[prompt.prompt_id] for prompt in prompts]
 
     def gold_rewards(
