@@ -93,7 +93,9 @@ SCHEMAS = {
     "outcomes": schema_of(Outcome),
     "spans": schema_of(Span),
 }
-OPTIONAL = ("outcomes",)  # older runs have none: a missing file is an empty table
+# Tables that came later, with the columns of ``LATER``: of runs from before them a missing file is
+# an empty table.
+OPTIONAL = ("outcomes",)
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from bench.config import RunConfig
 from bench.errors import UserError
 from bench.records import checked
-from bench.records.schemas import OPTIONAL, SCHEMAS, RunRow, by_run, conform, in_order
+from bench.records.schemas import LATER, OPTIONAL, SCHEMAS, RunRow, by_run, conform, in_order
 from bench.types import RunResult, Timed
 
 SCHEMA_VERSION = 2
@@ -240,8 +240,7 @@ def load(path: Path, table: str, columns: Sequence[str] | None = None) -> pa.Tab
     """Read one file of a table, or some of its columns, and check it.
 
     Raises:
-        UserError: the file is missing, unless its table is optional, or it is damaged, of another
-            schema version or of other columns.
+        UserError: the file is damaged, of other columns or another schema version, or missing.
     """
     repair = "delete it and the run is repeated"
     if path.parent.name != table:
@@ -249,7 +248,7 @@ def load(path: Path, table: str, columns: Sequence[str] | None = None) -> pa.Tab
         repair = f"restore it from version control or a backup, or delete {runs} and its "
         repair += "runs are repeated"
     if not path.exists():
-        if table in OPTIONAL:
+        if table in OPTIONAL and not _made_since(path, table):
             return _schema(table, columns).empty_table()
         raise UserError(f"{path} is missing although its run is recorded: {repair}")
     found = read_file(
@@ -262,6 +261,13 @@ def load(path: Path, table: str, columns: Sequence[str] | None = None) -> pa.Tab
     if path.parent.name == table and set(pc.unique(found["run_id"]).to_pylist()) - {path.stem}:
         raise UserError(f"{path} has rows of another run: {repair}")
     return found
+
+
+def _made_since(path: Path, table: str) -> bool:
+    """Return whether runs of a file are of the time since there are optional tables."""
+    separate = path.parent.name == table
+    runs = path.parents[1] / "runs" / path.name if separate else path.with_name("runs.parquet")
+    return runs.exists() and len(load(runs, "runs", ("run_id", *LATER)).drop_null()) > 0
 
 
 def _schema(table: str, columns: Sequence[str] | None) -> pa.Schema:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
+
 from bench.config import EvalConfig, RunConfig
 from bench.errors import UserError
 from bench.experiments.arms import timed_arm
@@ -169,3 +171,12 @@ class FakeExecute:
             source="inline",
             provenance=PROVENANCE | ({"git_revision": weights} if weights else {}),
         )
+
+
+def make_older(results_dir, run_id):
+    """Turn a run with files of its own into one from before there was a table of outcomes."""
+    path = results_dir / "runs" / f"{run_id}.parquet"
+    row = store.load(path, "runs")
+    at = row.schema.get_field_index("sft_digest")
+    store.write_arrow(path, row.set_column(at, row.schema.field(at), pa.nulls(1, pa.string())))
+    (results_dir / "outcomes" / path.name).unlink()

@@ -36,6 +36,7 @@ def test_merge_replaces_what_it_has_and_keeps_the_rest(tmp_path):
 
 def test_a_record_from_before_outcomes_were_stored_takes_runs_that_have_them(tmp_path):
     old = fakes.write(tmp_path / "a", fakes.config(seed=0))
+    fakes.make_older(tmp_path / "a", old)
     merge(tmp_path / "a", tmp_path / "record")
     (tmp_path / "record" / "outcomes.parquet").unlink()
     assert store.read(tmp_path / "record", "outcomes").empty

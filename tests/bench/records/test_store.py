@@ -146,7 +146,7 @@ def test_columns_are_found_by_name(tmp_path):
 
 def test_a_run_from_before_outcomes_were_stored_has_none(tmp_path):
     run_id = fakes.write(tmp_path, fakes.config())
-    (tmp_path / "outcomes" / f"{run_id}.parquet").unlink()
+    fakes.make_older(tmp_path, run_id)
     found = store.read(tmp_path, "outcomes")
     assert found.empty
     assert found.columns.tolist() == [
@@ -155,6 +155,15 @@ def test_a_run_from_before_outcomes_were_stored_has_none(tmp_path):
     assert incomplete(tmp_path, [run_id]) == ([], [])
     merge(tmp_path, tmp_path / "record")
     assert store.read(tmp_path / "record", "outcomes").empty
+
+
+def test_outcomes_that_are_gone_are_missed_and_the_run_repeated(tmp_path):
+    run_id = fakes.write(tmp_path, fakes.config())
+    path = tmp_path / "outcomes" / f"{run_id}.parquet"
+    path.unlink()
+    with pytest.raises(UserError, match=f"{path} is missing although its run is recorded"):
+        store.read(tmp_path, "outcomes")
+    assert incomplete(tmp_path, [run_id])[0] == [run_id]
 
 
 def test_damaged_outcomes_are_named_by_read_and_the_run_repeated(tmp_path):
