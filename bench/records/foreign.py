@@ -56,17 +56,17 @@ def name(results_dir: Path, strangers: Collection[str]) -> tuple[str, ...]:
 
 
 def _is_run(
-    run_id: str, config_hash: str, config_json: str, weights_digest: str, seed: int
+    run_id: str, config_hash: str, config_json: str | None, weights_digest: str, seed: int
 ) -> bool:
     cell, start = _hashes(config_json, weights_digest)
     return (run_id, config_hash) == (f"{start}-s{seed}", cell)
 
 
 @lru_cache(maxsize=1024)
-def _hashes(config_json: str, weights_digest: str) -> tuple[str, str]:
+def _hashes(config_json: str | None, weights_digest: str) -> tuple[str, str]:
     """Return the hash of a cell, and that of the cell and its weights."""
     try:
-        cell = json.loads(config_json)
+        cell = json.loads(config_json or "")
     except ValueError:
         return "", ""
     return digest(cell), digest([cell, weights_digest])

@@ -30,6 +30,7 @@ def changes(path):
     return [
         {"config_json": row["config_json"].replace('"updates": 4', '"updates": 8')},
         {"config_json": "{"},
+        {"config_json": None},
         {"seed": 5},
         {"weights_digest": "f" * 12},
         {"config_hash": "0" * 12},
@@ -41,7 +42,7 @@ def test_every_recorded_run_is_one():
     assert (len(runs), len(foreign.own(runs))) == (232, 232)
 
 
-@pytest.mark.parametrize("change", range(5))
+@pytest.mark.parametrize("change", range(6))
 def test_a_run_that_was_changed_is_left_out_and_repeated(tmp_path, change):
     kept, changed = (fakes.write(tmp_path, fakes.config(seed=seed)) for seed in (0, 1))
     path = tmp_path / "runs" / f"{changed}.parquet"
