@@ -12,16 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.tasks.generated.text import EOS, TLDR, Ints, pool, sentences
 from bench.tasks.tldr_tiny.world import (
-    EOS,
     OWN,
-    TLDR,
-    Ints,
     TldrTinyConfig,
     draw_statements,
-    pool,
     ranks,
-    sentences,
 )
 
 STREAMS = ("train", "tuning", "eval", "sft", "comparisons")

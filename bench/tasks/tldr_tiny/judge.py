@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.tasks.tldr_tiny.world import EOS, OWN, STOP, TLDR
+from bench.tasks.generated.text import EOS, TLDR, clauses_of
+from bench.tasks.tldr_tiny.world import OWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,10 @@ def judge(prompt: Sequence[int], completion: Sequence[int]) -> Verdict:
     statement of the post, *superfluous* if it is another one's, and *invented* if it is none of
     them, as an empty clause is. Words after the last full stop are a clause too.
     """
-    statements = _clauses(prompt[: list(prompt).index(TLDR)])
+    statements = clauses_of(prompt[: list(prompt).index(TLDR)])
     words = list(completion)
     unfinished = EOS not in words
-    clauses = _clauses(words if unfinished else words[: words.index(EOS)])
+    clauses = clauses_of(words if unfinished else words[: words.index(EOS)])
     said = set(clauses)
     true = said & set(statements)
     covered = sum(clause[0] == OWN for clause in true)
@@ -56,15 +57,3 @@ def judge(prompt: Sequence[int], completion: Sequence[int]) -> Verdict:
         invented=len(said - true),
         unfinished=unfinished,
     )
-
-
-def _clauses(words: Sequence[int]) -> list[tuple[int, ...]]:
-    clauses: list[tuple[int, ...]] = []
-    start = 0
-    for i, word in enumerate(words):
-        if word == STOP:
-            clauses.append(tuple(words[start:i]))
-            start = i + 1
-    if start < len(words):
-        clauses.append(tuple(words[start:]))
-    return clauses

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from bench.errors import UserError
 from bench.tasks.base import TaskConfig
+from bench.tasks.generated import text
+from bench.tasks.generated.text import Ints
 
-Ints = NDArray[np.int64]
-
-PAD, EOS, STOP, TLDR, OWN = range(5)
-SPECIAL = ("<pad>", "<eos>", ".", "tl;dr:", "i")
+SPECIAL = (*text.SPECIAL, "i")
+OWN = len(text.SPECIAL)
 SUBJECTS = "boss mum dad sister brother friend roommate neighbour teacher cousin doctor"
 VERBS = "lost found bought sold broke fixed hid stole wants hates likes took sent kept saw hit"
 OBJECTS = (
@@ -27,8 +27,6 @@ OBJECTS = (
     "camera plant chair wallet shirt piano watch horse mirror tent"
 )
 WORDS = {"subjects": SUBJECTS.split(), "verbs": VERBS.split(), "objects": OBJECTS.split()}
-
-POOLS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,24 +94,9 @@ def draw_statements(world: TldrTinyConfig, rng: np.random.Generator, n: int) -> 
     return np.stack([subjects, verbs, objects], axis=2)
 
 
-def pool(statements: Ints) -> Ints:
-    """Return a number below ``POOLS`` for each post that depends on its content alone."""
-    hashed = np.zeros(len(statements), np.uint64)
-    for column in statements.reshape(len(statements), -1).astype(np.uint64).T:
-        hashed = (hashed + column + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        hashed ^= hashed >> np.uint64(29)
-    return (hashed % np.uint64(POOLS)).astype(np.int64)
-
-
 def ranks(keys: NDArray[np.float64]) -> Ints:
     """Return each key's rank within its row, 0 for the smallest."""
     return keys.argsort(1).argsort(1)
-
-
-def sentences(clauses: Ints) -> tuple[int, ...]:
-    """Return clauses [n, 3] as running text, each with its full stop."""
-    stops = np.full((len(clauses), 1), STOP)
-    return tuple(np.concatenate([clauses, stops], axis=1).ravel().tolist())
 
 
 def _check(name: str, value: float, least: float, most: float) -> None:

@@ -8,14 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.tasks.generated.text import EOS, TLDR, Ints, pool, sentences
 from bench.tasks.tldr_worth.world import (
-    EOS,
-    TLDR,
-    Ints,
     TldrWorthConfig,
     draw_statements,
-    pool,
-    sentences,
 )
 
 STREAMS = ("train", "tuning", "eval", "sft", "comparisons")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.tasks.tldr_worth.world import EOS, STOP, TLDR, Floats, TldrWorthConfig
+from bench.tasks.generated.text import EOS, TLDR, clauses_of
+from bench.tasks.tldr_worth.world import Floats, TldrWorthConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,10 @@ def judge(
         prompt: token ids of the post, which end with TLDR.
         completion: token ids of the summary.
     """
-    statements = set(_clauses(prompt[: list(prompt).index(TLDR)]))
+    statements = set(clauses_of(prompt[: list(prompt).index(TLDR)]))
     words = list(completion)
     unfinished = EOS not in words
-    clauses = _clauses(words if unfinished else words[: words.index(EOS)])
+    clauses = clauses_of(words if unfinished else words[: words.index(EOS)])
     said = dict.fromkeys(clauses)  # in the order told, so that the sum is always the same
     told = [clause for clause in said if clause in statements]
     return Verdict(
@@ -76,18 +77,6 @@ def best(world: TldrWorthConfig, worth: Floats, prompt: Sequence[int]) -> float:
     """
     values = [
         float(worth[verb - world.first_verb, object_ - world.first_object]) - world.price
-        for verb, object_ in _clauses(prompt[: list(prompt).index(TLDR)])
+        for verb, object_ in clauses_of(prompt[: list(prompt).index(TLDR)])
     ]
     return sum(value for value in values if value > 0) or max(values)
-
-
-def _clauses(words: Sequence[int]) -> list[tuple[int, ...]]:
-    clauses: list[tuple[int, ...]] = []
-    start = 0
-    for i, word in enumerate(words):
-        if word == STOP:
-            clauses.append(tuple(words[start:i]))
-            start = i + 1
-    if start < len(words):
-        clauses.append(tuple(words[start:]))
-    return clauses

@@ -12,54 +12,27 @@ from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from bench.tasks.base import Completion, Sampler, Split, Task
+from bench.tasks.base import Completion, Sampler
+from bench.tasks.generated.task import PROMPTS_PER_STREAM, GeneratedTask
+from bench.tasks.generated.text import EOS, Ints, clauses_of, sentences
 from bench.tasks.tldr_worth.annotators import STREAMS, AnnotatedPost, annotated_posts, embellish
 from bench.tasks.tldr_worth.judge import best, judge
-from bench.tasks.tldr_worth.world import EOS, SPECIAL, STOP, Ints, TldrWorthConfig, sentences
+from bench.tasks.tldr_worth.world import TldrWorthConfig
 from bench.types import Prompt
 
 Comparison = tuple[Prompt, Completion, Completion]
 
-SPLITS: tuple[Split, ...] = ("train", "tuning", "eval")
-PROMPTS_PER_STREAM = 10**9  # prompt ids of a stream start at a multiple of it
 PROMPTS_PER_SEED = 10**7
 
 
-class TldrWorth(Task):
+class TldrWorth(GeneratedTask):
     """The task of one generated world; see ``bench.tasks.base.Task``."""
 
     def __init__(self, world: TldrWorthConfig) -> None:
-        """Generate nothing yet: a split takes a while, and not every reader needs all of them."""
+        """Take the world."""
+        super().__init__(world)
         self.world = world
-        self.tokenizer: PreTrainedTokenizerBase = build_tokenizer(world)
-        self._splits: dict[Split, list[Prompt]] = {}
-        self._references: dict[int, Completion] = {}
-
-    def prompts(self, split: Split) -> Sequence[Prompt]:
-        """Return the split's prompts, always in the same order."""
-        if split not in self._splits:
-            sizes: dict[Split, int] = {
-                "train": self.world.train_prompts,
-                "tuning": self.world.tuning_prompts,
-                "eval": self.world.eval_prompts,
-            }
-            rows = list(islice(self._stream(split), sizes[split]))
-            self._splits[split] = [prompt for prompt, _ in rows]
-            self._references |= {prompt.prompt_id: post.reference() for prompt, post in rows}
-        return self._splits[split]
-
-    def references(self, prompts: Sequence[Prompt]) -> list[Completion]:
-        """Return the annotator's summary of each prompt of a split, EOS included."""
-        streams = {STREAMS[prompt.prompt_id // PROMPTS_PER_STREAM] for prompt in prompts}
-        for split in SPLITS:
-            if split in streams:
-                self.prompts(split)
-        return [self._references[prompt.prompt_id] for prompt in prompts]
 
     def gold_rewards(
         self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]
@@ -75,11 +48,6 @@ class TldrWorth(Task):
         """Return the highest gold reward that each prompt allows; see ``judge.best``."""
         worth = self.world.worth
         return np.array([best(self.world, worth, prompt.token_ids) for prompt in prompts])
-
-    def sft_pairs(self) -> Iterator[tuple[Prompt, Completion]]:
-        """Yield prompts and references for SFT, endlessly; none of them is in a split."""
-        for prompt, post in self._stream("sft"):
-            yield prompt, post.reference()
 
     def comparisons(self, count: int, sample: Sampler, seed: int = 0) -> list[Comparison]:
         """Return comparisons labelled by the gold judge; none of their prompts is in a split.
@@ -116,28 +84,8 @@ class TldrWorth(Task):
             yield Prompt(first + i, post.prompt()), post
 
 
-def build_tokenizer(world: TldrWorthConfig) -> PreTrainedTokenizerFast:
-    """Return a tokenizer with one token per word; padding is not EOS."""
-    pad, eos = SPECIAL[:2]
-    words = {word: i for i, word in enumerate(world.vocabulary())}
-    tokenizer = Tokenizer(WordLevel(words))
-    tokenizer.pre_tokenizer = WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=pad,
-        eos_token=eos,
-        clean_up_tokenization_spaces=False,
-    )
-
-
 def _statements(completion: Completion) -> Ints:
     """Return the clauses [n, 2] of a completion; ones that are not two words are left out."""
-    clauses: list[list[int]] = [[]]
-    for token in completion:
-        if token == EOS:
-            break
-        if token == STOP:
-            clauses.append([])
-        else:
-            clauses[-1].append(token)
-    return np.array([c for c in clauses if len(c) == 2], dtype=np.int64).reshape(-1, 2)
+    words = completion[: completion.index(EOS)] if EOS in completion else completion
+    told = [clause for clause in clauses_of(words) if len(clause) == 2]
+    return np.array(told, dtype=np.int64).reshape(-1, 2)

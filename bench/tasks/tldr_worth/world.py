@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 
 from bench.errors import UserError
 from bench.tasks.base import TaskConfig
+from bench.tasks.generated.text import SPECIAL, Ints
 
-Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-PAD, EOS, STOP, TLDR = range(4)
-SPECIAL = ("<pad>", "<eos>", ".", "tl;dr:")
 VERBS = (
     "lost found bought sold broke fixed hid stole wanted hated liked took sent kept saw hit "
     "burnt cleaned drew dropped forgot gave held lent made moved needed packed sank used wore won"
@@ -34,8 +32,6 @@ OBJECTS = (
     "basket candle hammer bottle"
 )
 WORDS = {"verbs": VERBS.split(), "objects": OBJECTS.split()}
-
-POOLS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,21 +143,6 @@ def _draw_words(world: TldrWorthConfig, rng: np.random.Generator, n: int, words:
     log_frequency = -world.zipf_exponent * np.log(np.arange(1, words + 1))
     keys = log_frequency + rng.gumbel(size=(n, words))
     return (-keys).argsort(1)[:, : world.statements]
-
-
-def pool(statements: Ints) -> Ints:
-    """Return a number below ``POOLS`` for each post that depends on its content alone."""
-    hashed = np.zeros(len(statements), np.uint64)
-    for column in statements.reshape(len(statements), -1).astype(np.uint64).T:
-        hashed = (hashed + column + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        hashed ^= hashed >> np.uint64(29)
-    return (hashed % np.uint64(POOLS)).astype(np.int64)
-
-
-def sentences(clauses: Ints) -> tuple[int, ...]:
-    """Return clauses [n, 2] as running text, each with its full stop."""
-    stops = np.full((len(clauses), 1), STOP)
-    return tuple(np.concatenate([clauses, stops], axis=1).ravel().tolist())
 
 
 def _check(name: str, value: float, least: float, most: float) -> None:

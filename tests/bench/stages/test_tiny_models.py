@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerBase
 
 from bench.errors import UserError
 from bench.stages.tiny_models import initial_policy
-from bench.tasks.tldr_tiny.task import build_tokenizer
+from bench.tasks.generated.task import build_tokenizer
 from bench.tasks.tldr_tiny.world import TldrTinyConfig
 
 

@@ -17,7 +17,7 @@ from bench.stage_config import StageParams
 from bench.stages import trainers
 from bench.stages.tiny_models import initial_policy
 from bench.stages.trainers import train_reward, train_sft
-from bench.tasks.tldr_tiny.task import build_tokenizer
+from bench.tasks.generated.task import build_tokenizer
 from bench.tasks.tldr_tiny.world import TldrTinyConfig
 from bench.types import Prompt
 

@@ -7,6 +7,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from bench.tasks.generated.text import pool
 from bench.tasks.tldr_tiny.annotators import (
     POOL_OF,
     STREAMS,
@@ -16,7 +17,7 @@ from bench.tasks.tldr_tiny.annotators import (
     perturb,
 )
 from bench.tasks.tldr_tiny.judge import Verdict, judge
-from bench.tasks.tldr_tiny.world import TldrTinyConfig, pool
+from bench.tasks.tldr_tiny.world import TldrTinyConfig
 
 FAITHFUL = TldrTinyConfig(superfluous_rate=0.0, omit_rate=0.0, misreport_rate=0.0)
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.tasks.generated.task import build_tokenizer
 from bench.tasks.tldr_tiny.judge import Verdict, judge
-from bench.tasks.tldr_tiny.task import build_tokenizer
 from bench.tasks.tldr_tiny.world import TldrTinyConfig
 
 TOKENIZER = build_tokenizer(TldrTinyConfig())

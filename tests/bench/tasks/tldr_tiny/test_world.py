@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from bench.errors import UserError
-from bench.tasks.tldr_tiny.world import OWN, TldrTinyConfig, draw_statements, pool, sentences
+from bench.tasks.generated.text import pool, sentences
+from bench.tasks.tldr_tiny.world import OWN, TldrTinyConfig, draw_statements
 
 WORLD = TldrTinyConfig()
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from bench.tasks.generated.text import TLDR
 from bench.tasks.tldr_worth.annotators import annotated_posts, choose, embellish
-from bench.tasks.tldr_worth.world import TLDR, TldrWorthConfig, draw_statements
+from bench.tasks.tldr_worth.world import TldrWorthConfig, draw_statements
 
 WORLD = TldrWorthConfig()
 

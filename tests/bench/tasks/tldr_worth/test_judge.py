@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.tasks.generated.task import build_tokenizer
 from bench.tasks.tldr_worth.judge import Verdict, best, judge
-from bench.tasks.tldr_worth.task import build_tokenizer
 from bench.tasks.tldr_worth.world import TldrWorthConfig
 
 WORLD = TldrWorthConfig(verbs=3, objects=3, statements=2, price=0.5)

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from bench.errors import UserError
+from bench.tasks.generated.text import pool, sentences
 from bench.tasks.tldr_worth.world import (
     OBJECTS,
     VERBS,
     TldrWorthConfig,
     draw_statements,
-    pool,
-    sentences,
 )
 
 WORLD = TldrWorthConfig()
