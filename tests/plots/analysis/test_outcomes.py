@@ -52,5 +52,5 @@ def test_what_the_store_returns_is_read(tmp_path):
     first, second = (fakes.write(tmp_path, fakes.config(seed=seed)) for seed in (0, 1))
     assert len(paired(store.read(tmp_path, "outcomes"), [first], [second])) == 16
     for run_id in (first, second):
-        (tmp_path / "outcomes" / f"{run_id}.parquet").unlink()
+        fakes.make_older(tmp_path, run_id)
     assert paired(store.read(tmp_path, "outcomes"), [first], [second]).empty
