@@ -25,7 +25,7 @@ from bench.algorithms import ALGORITHMS
 from bench.command import Parser, run_command
 from bench.config import RunConfig
 from bench.errors import UserError
-from bench.experiments import search
+from bench.experiments import choice, search
 from bench.experiments.flags import add_flags, check_workers, names, refuse_records
 from bench.experiments.preset import Preset
 from bench.experiments.presets import preset
@@ -66,7 +66,7 @@ def tune(
         into: the file of choices; None: that of ``results_dir``.
 
     Returns:
-        A row per trial, see ``search.table``.
+        A row per trial, see ``choice.table``.
 
     Raises:
         UserError: something asked for is not possible; finished trials are kept.
@@ -93,12 +93,12 @@ def tune(
         return _scores(results_dir / TRIALS, ids)
 
     found = search.search(chosen, algorithms, run, seeds=search.tuning_seeds(seeds), model=model)
-    choices = {name: search.choose(chosen, found, name) for name in algorithms}
+    choices = {name: choice.choose(chosen, found, name) for name in algorithms}
     target = into or results_dir / paths.TUNED
     kept: Choices = read_tuned(target)
     key = chosen.key_of(model)
     write_tuned(target, kept | {key: kept.get(key, {}) | choices})
-    table = search.table(chosen, found, model)
+    table = choice.table(chosen, found, model)
     _show(choices, table, target, Console())
     file = results_dir / f"{TRIALS}.parquet"
     store.write_arrow(

@@ -3,8 +3,8 @@
 Two passes per algorithm, fixed before the first run: every learning rate of the algorithm's grid at
 the middle of its coefficient's, then every coefficient at the best learning rate. A pass whose best
 value lies at an end of what was tried goes on beyond it. The choice is the highest mean area under
-the learning curve: the final win rate of an easy task is the same for many. A diverged run counts
-as 0. No schedule but N = 1 is ever run here.
+the learning curve: the final win rate of an easy task is the same for many (``choice``). A diverged
+run counts as 0. No schedule but N = 1 is ever run here.
 """
 
 from __future__ import annotations
@@ -12,17 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import sqrt
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any, Literal
-
-import pandas as pd
 
 from bench.algorithms import ALGORITHMS
 from bench.algorithms.base import SearchGrid
 from bench.config import RunConfig
 from bench.experiments.preset import Preset
-from bench.experiments.tuned import Tuned
 from bench.staleness import ON_POLICY
 
 FIRST_SEED = 1000
@@ -115,11 +111,11 @@ def beyond(scores: Scores, leader: Trial, field: Field) -> Trial | None:
     It is one geometric step away, of the ratio of the last two values. None: the leader does not
     lie at an end, or ``MOST_BEYOND`` steps were made, or there is no ratio, next to a 0.
     """
-    value, tried = getattr(leader, field), _tried(scores, leader, field)
+    value, tried = getattr(leader, field), values_tried(scores, leader, field)
     if value not in (tried[0], tried[-1]) or len(tried) < 2:
         return None
     beside = tried[1] if value == tried[0] else tried[-2]
-    if 0 in (value, beside) or len(set(tried) - set(_grid(leader, field))) == MOST_BEYOND:
+    if 0 in (value, beside) or len(set(tried) - set(grid_of(leader, field))) == MOST_BEYOND:
         return None
     further = float(f"{value * value / beside:.4g}")
     if field == "learning_rate":
@@ -135,7 +131,7 @@ def best(scores: Scores) -> Trial:
 
     def rank(trial: Trial) -> tuple[float, float, bool]:
         middle = trial.coefficient == trial.grid.middle
-        return fmean(_areas(scores[trial])), -trial.learning_rate, middle
+        return fmean(areas_of(scores[trial])), -trial.learning_rate, middle
 
     return max(scores, key=rank)
 
@@ -167,7 +163,7 @@ def search(
             scores.update({trial: [next(found) for _ in seeds] for trial in new})
 
     def leaders() -> list[Trial]:
-        return [best(_of(scores, name)) for name in algorithms]
+        return [best(trials_of(scores, name)) for name in algorithms]
 
     def extend(field: Field) -> None:
         while more := [
@@ -184,73 +180,6 @@ def search(
     return scores
 
 
-def choose(preset: Preset, scores: Scores, algorithm: str) -> Tuned:
-    """Return the choice for an algorithm, with its edges and ties."""
-    own = _of(scores, algorithm)
-    chosen = best(own)
-    areas = _areas(own[chosen])
-    names = chosen.fields()
-    tried = {field: _tried(own, chosen, field) for field in names}
-    at = {field: getattr(chosen, field) for field in names}
-    return Tuned(
-        learning_rate=chosen.learning_rate,
-        algorithm_params=chosen.params(preset),
-        metric="area",
-        value=fmean(areas),
-        standard_error=_standard_error(areas),
-        at_edge=tuple(names[f] for f in names if at[f] in (tried[f][0], tried[f][-1])),
-        beyond_grid=tuple(names[f] for f in names if at[f] not in _grid(chosen, f)),
-        tied_with=tuple(chosen.difference_from(other) for other in _ties(own, chosen)),
-    )
-
-
-def tied(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Return whether two trials cannot be told apart.
-
-    They are tied if their mean areas differ by at most two standard errors of the difference over
-    seeds: of the paired differences from three seeds on, else of the two means.
-
-    Args:
-        first: areas, one per seed, of two seeds or more.
-        second: those of the other trial, on the same seeds.
-    """
-    differences = [one - other for one, other in zip(first, second, strict=True)]
-    if len(differences) >= 3:
-        error = _standard_error(differences)
-    else:
-        error = sqrt(_standard_error(first) ** 2 + _standard_error(second) ** 2)
-    return abs(fmean(differences)) <= 2 * error
-
-
-def table(preset: Preset, scores: Scores, model: str | None = None) -> pd.DataFrame:
-    """Return one row per trial; of each algorithm the choice is marked, and what ties with it.
-
-    ``area`` and ``win_rate``, which is the final one, are means over seeds.
-    """
-    names = sorted({trial.algorithm for trial in scores})
-    chosen = {name: best(_of(scores, name)) for name in names}
-    ties = {trial for name in names for trial in _ties(_of(scores, name), chosen[name])}
-    rows = [
-        {
-            "preset": preset.name,
-            "model": model or preset.models[0],
-            "algorithm": trial.algorithm,
-            "learning_rate": trial.learning_rate,
-            "coefficient": trial.coefficient,
-            "area": fmean(_areas(values)),
-            "area_standard_error": _standard_error(_areas(values)),
-            "win_rate": fmean(value.final for value in values),
-            "n_seeds": len(values),
-            "chosen": trial == chosen[trial.algorithm],
-            "tied": trial in ties,
-        }
-        for trial, values in scores.items()
-    ]
-    return pd.DataFrame(rows).sort_values(
-        ["algorithm", "learning_rate", "coefficient"], ignore_index=True
-    )
-
-
 def config_of(preset: Preset, trial: Trial, seed: int, model: str | None = None) -> RunConfig:
     """Return the run of a trial, whatever was chosen before: on-policy, on the tuning split."""
     config = preset.run_config(trial.algorithm, ON_POLICY, model=model, seed=seed)
@@ -262,34 +191,26 @@ def config_of(preset: Preset, trial: Trial, seed: int, model: str | None = None)
     )
 
 
-def _ties(own: Scores, chosen: Trial) -> list[Trial]:
-    """Return the other trials of an algorithm that cannot be told from its choice, in order."""
-    areas = _areas(own[chosen])
-    found = [t for t in own if t != chosen and tied(areas, _areas(own[t]))]
-    return sorted(found, key=lambda t: (t.learning_rate, t.coefficient or 0.0))
-
-
-def _tried(scores: Scores, leader: Trial, field: Field) -> list[float]:
+def values_tried(scores: Scores, leader: Trial, field: Field) -> list[float]:
     """Return what a pass has tried of a field, in order: that of rates at the middle coefficient,
     that of coefficients at the leader's rate."""
-    own = _of(scores, leader.algorithm)
+    own = trials_of(scores, leader.algorithm)
     if field == "learning_rate":
         return sorted(t.learning_rate for t in own if t.coefficient == t.grid.middle)
     same_rate = (t for t in own if t.learning_rate == leader.learning_rate)
     return sorted(t.coefficient for t in same_rate if t.coefficient is not None)
 
 
-def _grid(trial: Trial, field: Field) -> Sequence[float]:
+def grid_of(trial: Trial, field: Field) -> Sequence[float]:
+    """Return the values of a field that the algorithm's grid has."""
     return trial.grid.learning_rates if field == "learning_rate" else trial.grid.values
 
 
-def _of(scores: Scores, algorithm: str) -> dict[Trial, Sequence[Score]]:
+def trials_of(scores: Scores, algorithm: str) -> dict[Trial, Sequence[Score]]:
+    """Return the trials of one algorithm."""
     return {trial: values for trial, values in scores.items() if trial.algorithm == algorithm}
 
 
-def _areas(values: Sequence[Score]) -> list[float]:
+def areas_of(values: Sequence[Score]) -> list[float]:
+    """Return the areas, one per seed."""
     return [value.area for value in values]
-
-
-def _standard_error(values: Sequence[float]) -> float:
-    return stdev(values) / sqrt(len(values))

@@ -9,8 +9,9 @@ from bench.algorithms.online_dpo import OnlineDpo
 from bench.algorithms.ppo import Ppo
 from bench.algorithms.rloo import Rloo
 from bench.experiments import search
+from bench.experiments.choice import choose, table
 from bench.experiments.presets import preset
-from bench.experiments.search import Score, Trial, area, best, beyond, choose, config_of, tied
+from bench.experiments.search import Score, Trial, area, best, beyond, config_of
 from bench.experiments.tuned import Tuned
 from bench.staleness import ON_POLICY
 
@@ -83,22 +84,6 @@ def test_the_rate_is_searched_at_the_middle_then_the_coefficient_at_the_best_rat
     assert found.remarks == ""
 
 
-def test_the_area_decides_where_the_final_win_rate_says_otherwise():
-    trials = [Trial("best_of_2", rate, None) for rate in (5e-5, 1e-4, 2e-4)]
-    areas, finals = (0.70, 0.80, 0.75), (0.96, 0.94, 0.95)
-    scores = {
-        trial: [Score(a + noise, f) for noise in (-0.01, 0.0, 0.01)]
-        for trial, a, f in zip(trials, areas, finals, strict=True)
-    }
-    assert choose(TINY, scores, "best_of_2").learning_rate == 1e-4
-    table = search.table(TINY, scores)
-    assert table["area"].tolist() == pytest.approx([0.7, 0.8, 0.75])
-    assert table["area_standard_error"].tolist() == pytest.approx([0.01 / 3**0.5] * 3)
-    assert table["win_rate"].tolist() == pytest.approx([0.96, 0.94, 0.95])  # final, beside it
-    assert table["chosen"].tolist() == [False, True, False]
-    assert table[["model", "n_seeds"]].drop_duplicates().to_numpy().tolist() == [["0.1m", 3]]
-
-
 def test_a_search_goes_on_beyond_the_end_of_a_grid_until_it_gets_worse():
     # The best of the grid is its last rate; one step beyond is better, the second is not.
     rates = dict(zip((*RATES, 1.6e-3, 3.2e-3), (1, 2, 3, 4, 5, 6, 7, 6.5), strict=True))
@@ -145,39 +130,6 @@ def test_next_to_zero_there_is_no_geometric_step():
     assert beyond(scores, Trial("ppo", 1e-4, 0.0), "coefficient") is None
 
 
-def test_what_cannot_be_told_from_the_choice_is_a_tie_wherever_it_lies():
-    # Differences to the best, by seed: beta .03: (.02, -.01, .02), mean .01, standard error
-    # .017321 / sqrt(3) = .01, twice that is above the mean; rate 1e-4: (.02, .02, .02), no error.
-    scores = {
-        Trial("online_dpo", 5e-5, 0.3): [Score(a, 0.9) for a in (0.80, 0.80, 0.80)],
-        Trial("online_dpo", 5e-5, 0.1): [Score(a, 0.9) for a in (0.79, 0.78, 0.80)],
-        Trial("online_dpo", 5e-5, 0.03): [Score(a, 0.9) for a in (0.78, 0.81, 0.78)],
-        Trial("online_dpo", 1e-4, 0.1): [Score(a, 0.9) for a in (0.78, 0.78, 0.78)],
-        Trial("online_dpo", 2.5e-5, 0.1): [Score(a, 0.9) for a in (0.80, 0.80, 0.70)],
-    }
-    found = choose(TINY, scores, "online_dpo")
-    assert found.algorithm_params == {"beta": 0.3}
-    assert found.tied_with == (
-        "learning_rate = 2.5e-05 and beta = 0.1",
-        "beta = 0.03",
-        "beta = 0.1",
-    )
-    assert found.at_edge == ("beta",)
-    table = search.table(TINY, scores)
-    assert table.loc[table["tied"], "learning_rate"].tolist() == [2.5e-5, 5e-5, 5e-5]
-
-
-def test_tied_is_two_standard_errors_of_the_difference_over_seeds():
-    # Paired: differences .1, .3, .2: mean .2, standard error .1 / sqrt(3) = .0577, twice: .115.
-    assert not tied([0.5, 0.9, 0.7], [0.4, 0.6, 0.5])
-    # The same means, paired otherwise: .0, .2, .4: standard error .2 / sqrt(3), twice: .231.
-    assert tied([0.4, 0.8, 0.9], [0.4, 0.6, 0.5])
-    # Of two seeds not paired: each standard error .1, of the difference .1414, twice: .283.
-    assert tied([0.5, 0.7], [0.3, 0.5])
-    assert not tied([0.5, 0.7], [0.2, 0.4])
-    assert tied([0.9, 0.9, 0.9], [0.9, 0.9, 0.9])
-
-
 def test_best_takes_the_smaller_rate_of_equal_ones_then_the_middle_coefficient():
     low, high = Trial("rloo", 5e-5, 0.05), Trial("rloo", 1e-4, 0.05)
     other = Trial("rloo", 5e-5, 0.02)
@@ -194,13 +146,13 @@ def test_a_search_of_a_size_trains_that_size():
 
     scores = search.search(TINY, ["best_of_2"], run, seeds=(1000, 1001), model="0.4m")
     assert set(models) == {"0.4m"}
-    assert set(search.table(TINY, scores, "0.4m")["model"]) == {"0.4m"}
+    assert set(table(TINY, scores, "0.4m")["model"]) == {"0.4m"}
 
 
 def test_the_recorded_choices_are_the_recorded_trials_of_highest_final_win_rate():
-    table = pd.read_parquet(paths.record_dir("tiny") / "tuning.parquet")
-    assert set(table["algorithm"]) == set(TINY.tuned)
-    for name, rows in table.groupby("algorithm"):
+    trials = pd.read_parquet(paths.record_dir("tiny") / "tuning.parquet")
+    assert set(trials["algorithm"]) == set(TINY.tuned)
+    for name, rows in trials.groupby("algorithm"):
         chosen = TINY.tuned[str(name)]
         assert (chosen.metric, chosen.value) == ("final", None)
         (row,) = rows[rows["chosen"]].to_dict("records")
