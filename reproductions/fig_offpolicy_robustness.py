@@ -19,15 +19,11 @@ import bench  # noqa: F401 (first: from here on Ctrl-C is one line)
 
 # isort: split
 
-import math
-from itertools import product
-
 import pandas as pd
 from matplotlib.figure import Figure
 
-from plots.analysis import estimands, stats
+from plots.analysis import tolerances
 from plots.analysis.frames import Record
-from plots.analysis.registry import COLUMNS
 from plots.drawing import panels, style
 from reproductions.options import Options, mini_batches
 from reproductions.reproduction import Reproduction
@@ -56,26 +52,7 @@ def draw(record: Record) -> Figure:
 def tabulate(record: Record, options: Options) -> pd.DataFrame:
     """Return each algorithm's off-policy tolerance with its interval, and N80, by outcome."""
     del options
-    rows = []
-    for outcome, name in product(COLUMNS, record.final["algorithm"].unique()):
-        found = estimands.tolerance(record, name, COLUMNS[outcome])
-        complete = record.by_n(name, record.n_values(name), COLUMNS[outcome])
-        opt = found.opt or stats.Interval(math.nan, math.nan, math.nan, len(complete))
-        rows.append(
-            {
-                "outcome": outcome,
-                "algorithm": name,
-                "opt": opt.estimate,
-                "lo": opt.lo,
-                "hi": opt.hi,
-                "n80": found.n80_text,
-                "n_max": found.n_max,
-                "seeds": opt.n,
-                "note": found.reason,
-                "tuned": name not in record.untuned(),
-            }
-        )
-    return pd.DataFrame(rows)
+    return tolerances.table(record)
 
 
 REPRODUCTION = Reproduction(

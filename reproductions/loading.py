@@ -33,9 +33,10 @@ def find_record(
     Raises:
         UserError: there are none, or a file cannot be read.
     """
-    preset, arms = options.preset, one.arms(runs, options.preset)
+    preset = options.preset
+    apart = {"arms": one.arms(runs, preset), "series": one.names(runs)}
     if not options.replot and one.read is None:
-        record = load(options.results_dir, runs, preset, all_seeds=False, arms=arms)
+        record = load(options.results_dir, runs, preset, all_seeds=False, **apart)
         if record.final.empty:
             raise UserError(f"{options.results_dir}: no run of {one.name} has an evaluation")
         return options.results_dir, record
@@ -46,7 +47,7 @@ def find_record(
                 return place, measured
         elif store.has_runs(place):
             every = options.seeds is None
-            record = load(place, runs, preset, all_seeds=every, arms=arms)
+            record = load(place, runs, preset, all_seeds=every, **apart)
             if len(record.final):
                 return place, record
     raise UserError(
@@ -62,6 +63,7 @@ def load(
     *,
     all_seeds: bool,
     arms: Mapping[str, str] | None = None,
+    series: Mapping[str, str] | None = None,
 ) -> Record:
     """Read the given runs from a results directory, or all seeds of their cells.
 
@@ -73,6 +75,7 @@ def load(
         preset: of the grid.
         all_seeds: also those that ``runs`` does not name.
         arms: by ``config_hash``: columns ``arm``, ``generate_s`` and ``train_s`` are added.
+        series: by ``config_hash``: what stands for the algorithm in its column.
 
     Raises:
         UserError: a file cannot be read.
@@ -86,7 +89,9 @@ def load(
     frame = frame.drop_duplicates(["config_hash", "seed"], keep="last").sort_values("run_id")
     if arms:
         frame = frame.assign(arm=frame["config_hash"].map(arms))
-    record = _record(results_dir, frame, preset)
+    if series:
+        frame = frame.assign(algorithm=frame["config_hash"].map(series))
+    record = _record(results_dir, frame, preset, on_purpose=bool(arms or series))
     if unseen := sorted(set(frame["run_id"]) - set(record.final["run_id"])):
         line = f"Left out: {len(unseen)} runs without an evaluation, first {unseen[0]}"
         remarks = (*remarks, line)
@@ -167,7 +172,7 @@ def load_beside(
     if arms:
         frame = frame.assign(arm=frame["algorithm"])
     keys = ["algorithm", "model", "timed", "n", "seed"]
-    record = _record(directory, frame.drop_duplicates(keys, keep="last"), preset)
+    record = _record(directory, frame.drop_duplicates(keys, keep="last"), preset, on_purpose=arms)
     return replace(record, remarks=(*left_out, *remarks))
 
 
@@ -202,10 +207,12 @@ def _series(frame: pd.DataFrame, directory: str) -> list[str]:
     ]
 
 
-def _record(results_dir: Path, runs: pd.DataFrame, preset: Preset) -> Record:
+def _record(
+    results_dir: Path, runs: pd.DataFrame, preset: Preset, *, on_purpose: bool = False
+) -> Record:
     texts = runs["config_json"]
     cells = {text: json.loads(text) for text in texts.unique()}
-    found = {text: _tuning(cell, preset, arms="arm" in runs) for text, cell in cells.items()}
+    found = {text: _tuning(cell, preset, on_purpose=on_purpose) for text, cell in cells.items()}
     runs = runs.drop(columns="config_json").assign(
         tuned=[found[text][0] for text in texts],
         tuned_at=pd.Series([found[text][1] for text in texts], runs.index, dtype=object),
@@ -231,13 +238,16 @@ def _reward_model(cell: Mapping[str, Any]) -> str:
     return str(cell["stage"].get("reward_model") or cell["stage"]["model"])
 
 
-def _tuning(cell: Mapping[str, Any], preset: Preset, *, arms: bool) -> tuple[bool, str | None]:
+def _tuning(
+    cell: Mapping[str, Any], preset: Preset, *, on_purpose: bool
+) -> tuple[bool, str | None]:
     """Return whether a cell has what was chosen for its algorithm, and at which other size.
 
-    Arms differ from the choice on purpose, in what they are called after: there must be one.
+    Arms and series differ from the choice on purpose, in what they are called after: there must be
+    one.
     """
     name, model = cell["algorithm"], cell["stage"]["model"]
-    if arms:
+    if on_purpose:
         tuned = preset.choice(name, model) is not None or name in preset.published
         return tuned, preset.tuned_at(name, model) if tuned else None
     tuned = preset.is_tuned(name, cell["learning_rate"], cell["algorithm_params"], model)

@@ -79,8 +79,8 @@ def generate() -> str:
             continue
         if one.read is None:
             cells = one.grid(options)
-            arms = one.arms(cells, options.preset)
-            record = load(place, cells, options.preset, all_seeds=True, arms=arms)
+            apart = {"arms": one.arms(cells, options.preset), "series": one.names(cells)}
+            record = load(place, cells, options.preset, all_seeds=True, **apart)
             if record.final.empty:
                 continue
         elif (measured := one.read(place)) is not None:

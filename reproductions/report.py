@@ -119,8 +119,14 @@ def print_comparison(console: Console, compared: pd.DataFrame) -> None:
 
 
 def cell_name(config: RunConfig, arms: Mapping[str, str] | None = None) -> str:
-    """Return what a cell of a grid is called: its arm, where there are arms by ``config_hash``."""
-    kind = (arms or {}).get(config.config_hash()) or timed_arm(config) or config.lr_schedule
+    """Return what a cell of a grid is called: its arm, where there are arms by ``config_hash``.
+
+    A series stands in place of its algorithm.
+    """
+    name = (arms or {}).get(config.config_hash(), "")
+    if name.startswith(config.algorithm.name):
+        return f"{config.stage.sizes} {name} {config.schedule}"
+    kind = name or timed_arm(config) or config.lr_schedule
     return f"{config.stage.sizes} {config.algorithm.name} {config.schedule} {kind}"
 
 

@@ -30,6 +30,8 @@ class Reproduction:
     grid: Grid = lambda options: []  # noqa: ARG005
     # What tells runs of one algorithm apart, as "T = 2", where N does not.
     arm: Callable[[RunConfig, Preset], str] | None = None
+    # What tells them apart at each N: a series of its own, called as in "ppo (decoupled)".
+    series: Callable[[RunConfig], str] | None = None
     draw: Callable[[Record], Figure] | None = None
     tabulate: Callable[[Record, Options], pd.DataFrame] | None = None
     export: Callable[[Record, Path], list[Path]] | None = None  # other files, into a directory
@@ -43,3 +45,9 @@ class Reproduction:
         if self.arm is None:
             return {}
         return {run.config_hash(): self.arm(run, preset) for run in runs}
+
+    def names(self, runs: Sequence[RunConfig]) -> dict[str, str]:
+        """Return the series of each cell by ``config_hash``; none where algorithms are enough."""
+        if self.series is None:
+            return {}
+        return {run.config_hash(): self.series(run) for run in runs}

@@ -38,7 +38,7 @@ def show(one: Reproduction, runs: Sequence[RunConfig], options: Options, console
         UserError: there is nothing to show, or a file cannot be read or written.
     """
     source, record = find_record(one, runs, options)
-    drawn, arms = record, one.arms(runs, options.preset)
+    drawn, arms = record, one.arms(runs, options.preset) or one.names(runs)
     if options.beside is not None and runs and one.draw is not None:
         others = load_beside(options.beside, runs, options.preset, arms=one.arm is not None)
         drawn = beside(record, others)
@@ -101,7 +101,7 @@ def _files(
 
 
 def _say_what_is_untuned(record: Record, options: Options, console: Console) -> None:
-    names = record.untuned()
+    names = list(dict.fromkeys(name.partition(" (")[0] for name in record.untuned()))  # of series
     if not names:
         return
     say(

@@ -128,10 +128,10 @@ def _mean_win_rate_at(run: pd.DataFrame, targets: FloatArray) -> float:
     return float(stats.first_at(run["kl_nats"], run["win_rate"], targets).mean())
 
 
-def difference_on_policy(
+def difference_at_n(
     record: Record, algorithms: Sequence[str], n: Sequence[int], y: str = "win_rate"
 ) -> Effects:
-    """Return each seed's win rate of the first algorithm minus the second's, at N = 1."""
+    """Return each seed's win rate of the first algorithm minus the second's, at one N."""
     first, second = (record.by_n(name, n, y)[n[0]] for name in algorithms)
     both = pd.concat([first, second], axis="columns", join="inner")
     return _over_n(both, (both.iloc[:, 0] - both.iloc[:, 1]).to_numpy())

@@ -39,7 +39,7 @@ ESTIMANDS = {
         Estimand(estimands.difference_between_n, ("final", "area"), 1),
         Estimand(estimands.logarithmic_over_linear, ("final", "area"), 1),
         Estimand(estimands.change_at_matched_kl, ("frontier",), 1),
-        Estimand(estimands.difference_on_policy, ("final", "area"), 2),
+        Estimand(estimands.difference_at_n, ("final", "area"), 2),
         Estimand(estimands.retention_slope_difference, ("final", "area"), 2),
         Estimand(estimands.overlapped_minus_split, ("final", "area"), 1),
         Estimand(sizes.policy_size_interaction, ("final", "area"), 1),

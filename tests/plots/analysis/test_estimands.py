@@ -42,9 +42,9 @@ def test_difference_between_n_is_the_first_minus_the_second():
     assert effects.values == pytest.approx([0.05 * 0.32] * 5)
 
 
-def test_difference_on_policy_pairs_seeds():
+def test_difference_at_n_pairs_seeds():
     whole = record()
-    effects = estimands.difference_on_policy(whole, ["ppo", "rloo"], (1,))
+    effects = estimands.difference_at_n(whole, ["ppo", "rloo"], (1,))
     final = whole.final.set_index("run_id")["win_rate"]
     expected = [final[f"ppo-1-s{s}"] - final[f"rloo-1-s{s}"] for s in range(5)]
     assert effects.values == pytest.approx(expected)
@@ -118,7 +118,7 @@ def test_effects_name_their_seeds_and_the_levels_of_their_arms():
     slopes = estimands.retention_slope_difference(exact, ["online_dpo", "ppo"], (1, 2, 4))
     assert slopes.levels == pytest.approx((0.88, 0.877, 0.874, 0.90, 0.884, 0.868))
     assert slopes.per_margin == pytest.approx(2 * (0.30 + 0.32) / 2)  # doublings x mean gain
-    between = estimands.difference_on_policy(exact, ["ppo", "rloo"], (1,))
+    between = estimands.difference_at_n(exact, ["ppo", "rloo"], (1,))
     assert between.levels == pytest.approx((0.90, 0.85))
     matched = estimands.change_at_matched_kl(record(), ["ppo"], (1, 2, 4))
     assert len(matched.levels) == 3
@@ -128,7 +128,7 @@ def test_effects_name_their_seeds_and_the_levels_of_their_arms():
 def test_a_seed_without_a_run_counts_in_no_arm():
     whole = record(algorithms=EXACT)
     final = whole.final[whole.final["run_id"] != "ppo-1-s0"]
-    found = estimands.difference_on_policy(Record(final, whole.curves, frozenset()),
+    found = estimands.difference_at_n(Record(final, whole.curves, frozenset()),
                                            ["ppo", "rloo"], (1,))  # fmt: skip
     assert found.seeds == (1, 2, 3, 4)
     rloo = final[(final["algorithm"] == "rloo") & (final["n"] == 1) & (final["seed"] > 0)]
