@@ -62,5 +62,5 @@ def test_a_series_stands_for_its_algorithm_in_record_claims_and_names(tmp_path, 
     assert main([REPRODUCTION], ["--preset", "worth", "--replot", "--out", str(tmp_path)]) == 2
     assert main([REPRODUCTION], ["--preset", "worth", "--replot"]) == 0
     text = capsys.readouterr().out
-    assert "--algorithms rloo_vanilla,copg,topr" in " ".join(text.split())
+    assert "--algorithms copg,rloo_vanilla,topr" in " ".join(text.split())
     assert (results / "worth" / "figures" / "fig_old_logprobs.png").exists()
