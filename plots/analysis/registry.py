@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bench.errors import UserError
-from plots.analysis import arms, estimands, overoptimisation, sizes, speed
+from plots.analysis import arms, estimands, overoptimisation, rates, sizes, speed
 from plots.analysis.estimands import Effects
 from plots.analysis.frames import Record
 
@@ -46,6 +46,8 @@ ESTIMANDS = {
         Estimand(sizes.reward_size_interaction, ("final", "area"), 1),
         Estimand(sizes.reward_size_at_matched_kl, ("frontier",), 1),
         Estimand(overoptimisation.fall_while_proxy_rises, ("final",), 1, gain_at_end=False),
+        Estimand(rates.fall_of_stable_rate, ("final",), 1, gain_at_end=False),
+        Estimand(rates.short_of_inverse, ("final",), 1, gain_at_end=False),
         Estimand(arms.arm_gain, ("final", "area"), 1, of_arms=True),
         Estimand(arms.arm_gain_below_largest, ("final", "area"), 1, of_arms=True),
         Estimand(arms.kl_at_matched_win_rate, ("frontier",), 1, of_arms=True),

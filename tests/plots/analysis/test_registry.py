@@ -35,7 +35,7 @@ def test_registered_claims_are_complete():
     assert {"OO1-ppo", "OO1-rloo", "OO1-best_of_2"} <= set(ids)
     assert {f"{name}{variant}" for name in ("L1a", "O1", "O2", "O3")
             for variant in ("", "-area", "-64", "-64-area")} <= set(ids)  # fmt: skip
-    assert {"L1b", "L1b-area"} <= set(ids)
+    assert {"L1b", "L1b-area", "L2a", "L2a-online_dpo", "L2b", "L2b-online_dpo"} <= set(ids)
     on_n = ("fall_per_octave", "retention_slope_difference", "policy_size_interaction",
             "reward_size_interaction")  # fmt: skip
     for claim in loaded:
