@@ -18,10 +18,10 @@ from bench.config import Execution, RunConfig
 from bench.engines import engine_class
 from bench.errors import UserError
 from bench.evaluate import Evaluator
-from bench.hub import load_model
+from bench.hub import load_model, quiet
 from bench.learning.learner import Learner
 from bench.learning.logprob_gap import LogprobGap
-from bench.learning.scoring import Scorer
+from bench.learning.scoring import Rule, Scorer
 from bench.processes.devices import Gpus, visible
 from bench.processes.local import LocalWorker
 from bench.randomness import PromptStream
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bench.types import StageModels
+
+HEAD = "score.weight"  # of a sequence classifier
 
 
 def assemble(
@@ -52,18 +54,22 @@ def assemble(
     engine_device, engine_gpus = engine_place(device, execution.engine_device)
     frozen = getattr(torch, config.dtype)
 
-    def load(auto: Any, directory: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    def load(
+        auto: Any, directory: Path, dtype: torch.dtype = torch.float32, **options: Any
+    ) -> PreTrainedModel:
         tokens = len(task.tokenizer)
         model: PreTrainedModel = load_model(
-            auto, directory, vocabulary_tokens=tokens, dtype=dtype
+            auto, directory, vocabulary_tokens=tokens, dtype=dtype, **options
         ).to(device)
         return model
 
-    reward_model = load(AutoModelForSequenceClassification, models.reward_dir, frozen)
-    # A score is read before the padding, which is the task's, whatever a released model says.
-    reward_model.config.pad_token_id = task.tokenizer.pad_token_id
+    reward: PreTrainedModel | Rule = task.gold_rewards
+    if models.reward_dir is not None:
+        reward = load(AutoModelForSequenceClassification, models.reward_dir, frozen)
+        # A score is read before the padding, which is the task's, whatever a released model says.
+        reward.config.pad_token_id = task.tokenizer.pad_token_id
     scorer = Scorer(
-        reward_model,
+        reward,
         load(AutoModelForCausalLM, models.sft_dir, frozen),
         temperature=config.temperature,
         missing_eos_penalty=config.missing_eos_penalty,
@@ -74,9 +80,7 @@ def assemble(
         algorithm,
         load(AutoModelForCausalLM, models.sft_dir),
         scorer,
-        load(AutoModelForSequenceClassification, models.reward_dir)
-        if algorithm.needs_values
-        else None,
+        value_model(load, models) if algorithm.needs_values else None,
     )
     evaluator = Evaluator(config, task, scorer)
     stream = PromptStream(task.prompts("train"), config.prompts_per_batch, config.seed)
@@ -107,6 +111,21 @@ def assemble(
         overlapped.close()
         raise
     return overlapped, learner, evaluator
+
+
+def value_model(load: Callable[..., PreTrainedModel], models: StageModels) -> PreTrainedModel:
+    """Return where a value model starts: as the reward model, as in the authors' code.
+
+    Where rewards are by rule it is the SFT model with a head that says 0 of everything.
+    """
+    if models.reward_dir is not None:
+        return load(AutoModelForSequenceClassification, models.reward_dir)
+    with quiet():  # about the head
+        values = load(
+            AutoModelForSequenceClassification, models.sft_dir, num_labels=1, untrained=[HEAD]
+        )
+    torch.nn.init.zeros_(values.get_parameter(HEAD))
+    return values
 
 
 def usable_device(name: str | None) -> str:

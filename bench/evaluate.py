@@ -17,7 +17,7 @@ from bench.learning.logprobs import completion_logprobs
 from bench.learning.scoring import Scorer
 from bench.learning.sequences import Sequences
 from bench.randomness import EVALUATION, sample_seeds
-from bench.tasks.base import Task, outcomes
+from bench.tasks.base import Task
 from bench.types import EvalRecord, Outcome, Rollouts, Sample, Sampling
 
 OUTCOMES = {1.0: "win", 0.5: "tie", 0.0: "loss"}
@@ -79,7 +79,7 @@ class Evaluator:
         gold = self._task.gold_rewards(self._prompts, completions)
         sequences = Sequences.of(greedy)
         rewards = self._scorer.score(greedy, sequences, ref_logprobs=False).rewards
-        wins = outcomes(gold, self._reference_gold)
+        wins = self._task.outcomes(gold, self._reference_gold)
         nll = -self._reference_logprobs(sequences, temperature=1.0).sum(1)
         tokens = greedy.completion_mask.sum(1)
         lengths = tokens + greedy.prompt_mask.sum(1)

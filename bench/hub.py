@@ -9,10 +9,12 @@ is an environment variable, which worker processes inherit.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 from huggingface_hub import snapshot_download
 
 from bench.errors import UserError
@@ -160,3 +162,23 @@ def _listed(items: Collection[str]) -> str:
     more = len(items) - NAMED_TENSORS
     named = ", ".join(sorted(items)[:NAMED_TENSORS])
     return f"{named} and {more} more" if more > 0 else named
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Stop the libraries from printing reports and from sending usage data to the hub."""
+    import transformers  # here, since figures, which need none of it, read hub directories too
+
+    verbosity = transformers.logging.get_verbosity()
+    progress_bar = transformers.logging.is_progress_bar_enabled()
+    telemetry_off = huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        if progress_bar:
+            transformers.logging.enable_progress_bar()
+        huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = telemetry_off

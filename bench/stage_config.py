@@ -156,17 +156,21 @@ class StageConfig:
         """
         return self._sft(self.model, self.params)
 
-    def reward(self, run_seed: int) -> RewardConfig:
-        """Return the reward model of a run.
+    def reward(self, run_seed: int) -> RewardConfig | None:
+        """Return the reward model of a run, or None where rewards are by rule.
 
         Raises:
             UserError: there are no ``params``.
         """
+        if self.task.rule_reward:
+            return None
         sft = self._sft(self.reward_model or self.model, self.reward_params or self.params)
         return RewardConfig(sft=sft, seed=run_seed if self.reward_per_seed else self.seed)
 
-    def released(self) -> tuple[str, str] | None:
+    def released(self) -> tuple[str, str | None] | None:
         """Return where released SFT and reward models are, or None to train them.
+
+        Where rewards are by rule there is no reward model.
 
         Raises:
             UserError: there is no such size, the hub directory in use lacks a model, or reward

@@ -231,6 +231,10 @@ class StageModels:
     """Directories of the two checkpoints, and digests of their weights, 12 hex digits each."""
 
     sft_dir: Path
-    reward_dir: Path
+    reward_dir: Path | None  # None: rewards are by rule
     digest: str  # of both, the SFT model first
     sft_digest: str
+
+    def directories(self) -> list[Path]:
+        """Return the directories that there are."""
+        return [path for path in (self.sft_dir, self.reward_dir) if path is not None]

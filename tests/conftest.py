@@ -12,6 +12,7 @@ import torch
 from hypothesis import settings
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, GPTNeoXForSequenceClassification
 
+from bench.tasks.base import Task
 from bench.types import Prompt
 
 torch.set_num_threads(1)
@@ -76,7 +77,7 @@ class FakeTokenizer:
         return " ".join(str(t) for t in token_ids)
 
 
-class FakeTask:
+class FakeTask(Task):
     """Gold reward = minus the number of tokens; the reference has three."""
 
     tokenizer = FakeTokenizer()

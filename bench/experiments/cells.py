@@ -87,9 +87,8 @@ def train_cell(
     config, models = cell.config, cell.models
     if copies:
         copy_of = dict(zip(directories, copies, strict=True))
-        models = replace(
-            models, sft_dir=copy_of[models.sft_dir], reward_dir=copy_of[models.reward_dir]
-        )
+        reward_dir = models.reward_dir and copy_of[models.reward_dir]
+        models = replace(models, sft_dir=copy_of[models.sft_dir], reward_dir=reward_dir)
     execution = cell.execution or arms.execution(config)
     if arms.timed_arm(config) is None and execution.checkpoint_dir is None:
         # a timed run is not resumed

@@ -58,7 +58,8 @@ class Preset:
         """Return what a policy of this size starts from, with a reward model of its own or another.
 
         Raises:
-            UserError: the preset has no such size, or there is no such task.
+            UserError: the preset has no such size, or there is no such task, or it takes no
+                reward model.
         """
         model = model or self.models[0]
         for size, what in ((model, "model"), (reward_model or model, "reward model")):
@@ -70,7 +71,17 @@ class Preset:
         elif reward_model is not None:
             params = self.stage_of(reward_model).params
             stage = replace(stage, reward_model=reward_model, reward_params=params)
-        return stage if self.task is None else replace(stage, task=task_config(self.task)())
+        if self.task is None:
+            return stage
+        task = task_config(self.task)()
+        if task.rule_reward:
+            if reward_model is not None:
+                raise UserError(
+                    f"reward model {reward_model!r}: task {self.task} rewards by a rule, without a "
+                    "reward model"
+                )
+            stage = replace(stage, reward_model=None, reward_params=None, reward_per_seed=False)
+        return replace(stage, task=task)
 
     def algorithm(self, name: str, model: str | None = None) -> Algorithm:
         """Return an algorithm with its hyper-parameters at this preset and size.
@@ -104,6 +115,10 @@ class Preset:
         config = self.run_of(stage, self.algorithm(algorithm, model), schedule)
         if (chosen := self.choice(algorithm, model)) is not None:
             config = replace(config, learning_rate=chosen.learning_rate)
+        if stage.task.rule_reward:  # which says what an unfinished completion is worth
+            config = replace(config, missing_eos_penalty=None)
+        if self.task is not None and (most := stage.task.reference_tokens) is not None:
+            config = replace(config, max_completion_tokens=most)
         return replace(config, engine=self.engine, seed=seed, **overrides)
 
     def is_tuned(

@@ -266,7 +266,7 @@ def _start_name(config: RunConfig) -> str:
 def _checkpoints(jobs: Sequence[Job]) -> list[Path]:
     """Return the directories that runs start from."""
     starts = [job.payload.models for job in jobs]
-    return sorted({path for start in starts for path in (start.sft_dir, start.reward_dir)})
+    return sorted({path for start in starts for path in start.directories()})
 
 
 def _ray_launch(directories: Sequence[Path], gpus: float) -> Launch:

@@ -1,38 +1,49 @@
-"""What the frozen models say of rollouts: the proxy reward and the SFT model's log-probs."""
+"""What is said of rollouts before an update: their rewards and the SFT model's log-probs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from bench.learning.logprobs import completion_logprobs, completion_scores
 from bench.learning.sequences import Sequences
-from bench.types import Rollouts, ScoredRollouts
+from bench.types import Prompt, Rollouts, ScoredRollouts
+
+# The reward of each completion of a prompt, as of ``bench.tasks.base.Task.gold_rewards``.
+Rule: TypeAlias = Callable[[Sequence[Prompt], Sequence[Sequence[int]]], NDArray[np.float64]]
 
 
 class Scorer:
-    """Scores rollouts with a frozen reward model and, where asked, a frozen reference policy."""
+    """Scores rollouts with a reward and, where asked, a frozen reference policy."""
 
     def __init__(
         self,
-        reward_model: PreTrainedModel,
+        reward: PreTrainedModel | Rule,
         reference: PreTrainedModel,
         *,
         temperature: float,
         missing_eos_penalty: float | None,
         microbatch_rows: int | None = None,
     ) -> None:
-        """Freeze both models.
+        """Freeze the models.
 
         Args:
-            reward_model: a sequence classifier with one label.
+            reward: a reward model, which is a sequence classifier with one label, or a rule.
             reference: the SFT model.
             temperature: of sampling; reference log-probs are taken at the same.
             missing_eos_penalty: *replaces* the reward of a completion without EOS, as in the
-                authors' code; None leaves the reward model's score.
+                authors' code; None leaves the reward as it is.
             microbatch_rows: rows per forward pass; None means all.
         """
-        self.reward_model = reward_model.eval().requires_grad_(False)
+        if isinstance(reward, PreTrainedModel):
+            reward.eval().requires_grad_(False)
+        self._reward = reward
         self.reference = reference.eval().requires_grad_(False)
         self._temperature = temperature
         self._penalty = missing_eos_penalty
@@ -49,12 +60,21 @@ class Scorer:
             sequences: of the same batch.
             ref_logprobs: whether the algorithm needs them.
         """
-        rewards, references = [], []
-        for part in sequences.split(self._rows):
-            rewards.append(completion_scores(self.reward_model, part))
-            if ref_logprobs:
-                references.append(completion_logprobs(self.reference, part, self._temperature))
-        reward = torch.cat(rewards)
+        reward = self._rewards(rollouts, sequences)
         if self._penalty is not None:
             reward = reward.where(rollouts.finished, self._penalty)
-        return ScoredRollouts(rollouts, reward, torch.cat(references) if references else None)
+        if not ref_logprobs:
+            return ScoredRollouts(rollouts, reward, None)
+        references = [
+            completion_logprobs(self.reference, part, self._temperature)
+            for part in sequences.split(self._rows)
+        ]
+        return ScoredRollouts(rollouts, reward, torch.cat(references))
+
+    def _rewards(self, rollouts: Rollouts, sequences: Sequences) -> Tensor:
+        if isinstance(self._reward, PreTrainedModel):
+            model = self._reward
+            return torch.cat([completion_scores(model, p) for p in sequences.split(self._rows)])
+        prompts = [p for p in rollouts.prompts for _ in range(rollouts.completions_per_prompt)]
+        rewards = self._reward(prompts, rollouts.completions())
+        return torch.from_numpy(rewards).float().to(rollouts.completion_tokens.device)

@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM
 
 from bench.errors import UserError
-from bench.hub import load_model
+from bench.hub import load_model, quiet
 from bench.records import provenance, store
 from bench.stage_config import RewardConfig, SftConfig, StageConfig
 from bench.stages.agreement import PolicySampler, reward_agreement
@@ -66,9 +66,13 @@ def find(stage: StageConfig, run_seed: int, cache_dirs: Sequence[Path]) -> Stage
         UserError: a checkpoint lacks a file or has a damaged one.
     """
     if (sources := stage.released()) is not None:
-        return _models(*map(_local, sources), repair="put the model's files there")
+        sft, released = sources
+        reward_dir = None if released is None else _local(released)
+        return _models(_local(sft), reward_dir, repair="put the model's files there")
     sft_dir = find_part(stage.sft(), cache_dirs)
-    reward_dir = find_part(stage.reward(run_seed), cache_dirs)
+    if (reward := stage.reward(run_seed)) is None:
+        return None if sft_dir is None else _models(sft_dir, None)
+    reward_dir = find_part(reward, cache_dirs)
     return None if sft_dir is None or reward_dir is None else _models(sft_dir, reward_dir)
 
 
@@ -83,7 +87,7 @@ def missing(
     if stage.released() is not None:
         return []
     reward = stage.reward(run_seed)
-    rewards = [reward] if find_part(reward, cache_dirs) is None else []
+    rewards = [] if reward is None or find_part(reward, cache_dirs) is not None else [reward]
     sft = {part.name: part for part in (stage.sft(), *(one.sft for one in rewards))}
     return [*(part for part in sft.values() if find_part(part, cache_dirs) is None), *rewards]
 
@@ -151,7 +155,7 @@ def _train_sft(part: SftConfig, directory: Path) -> None:
 
 
 def _train_reward(part: RewardConfig, cache_dirs: Sequence[Path], directory: Path) -> None:
-    from bench.stages.trainers import quiet, train_reward
+    from bench.stages.trainers import train_reward
 
     sft_dir = find_part(part.sft, cache_dirs)
     if sft_dir is None:
@@ -233,13 +237,13 @@ def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _models(sft_dir: Path, reward_dir: Path, *, repair: str | None = None) -> StageModels:
+def _models(sft_dir: Path, reward_dir: Path | None, *, repair: str | None = None) -> StageModels:
     """Return a pair of checkpoints; ``repair``: what to do about damage, None: delete it."""
     digest = hashlib.sha256()
     for file in _weights(sft_dir, repair):
         digest.update(file.read_bytes())
     sft_digest = digest.hexdigest()[:12]
-    for file in _weights(reward_dir, repair):
+    for file in [] if reward_dir is None else _weights(reward_dir, repair):
         digest.update(file.read_bytes())
     return StageModels(sft_dir, reward_dir, digest.hexdigest()[:12], sft_digest)
 

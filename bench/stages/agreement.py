@@ -69,6 +69,7 @@ def reward_agreement(
         UserError: a model cannot be loaded.
     """
     policy = load_model(AutoModelForCausalLM, models.sft_dir)
+    assert models.reward_dir is not None
     reward_model = load_model(AutoModelForSequenceClassification, models.reward_dir)
     sample = PolicySampler(task, policy, temperature, max_completion_tokens, seed)
     asked = task.prompts("eval")[:prompts]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import huggingface_hub.constants
 import torch
-import transformers
 from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
@@ -21,7 +18,7 @@ from transformers import (
 )
 from trl import RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
-from bench.hub import load_model
+from bench.hub import load_model, quiet
 from bench.types import Prompt
 
 if TYPE_CHECKING:
@@ -149,21 +146,3 @@ def _run(trainer: Trainer) -> list[dict[str, Any]]:
 
 def _curve(log: list[dict[str, Any]], accuracy: str) -> Curve:
     return [{**entry, "accuracy": entry[accuracy]} for entry in log]
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Stop the libraries from printing reports and from sending usage data to the hub."""
-    verbosity = transformers.logging.get_verbosity()
-    progress_bar = transformers.logging.is_progress_bar_enabled()
-    telemetry_off = huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(verbosity)
-        if progress_bar:
-            transformers.logging.enable_progress_bar()
-        huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = telemetry_off

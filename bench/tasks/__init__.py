@@ -10,6 +10,7 @@ from bench.tasks.base import TaskConfig
 # Where each task's configuration is. Imported on demand, since a task's libraries take
 # seconds to import.
 TASKS = {
+    "arithmetic": "bench.tasks.arithmetic:ArithmeticConfig",
     "tldr": "bench.tasks.tldr:TldrConfig",
     "tldr_tiny": "bench.tasks.tldr_tiny.world:TldrTinyConfig",
     "tldr_worth": "bench.tasks.tldr_worth.world:TldrWorthConfig",

@@ -48,6 +48,19 @@ class Task(ABC):
     ) -> NDArray[np.float64]:
         """Return the gold judge's reward of each completion; one without EOS is unfinished."""
 
+    def outcomes(
+        self, gold: NDArray[np.float64], reference_gold: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return each prompt's outcome against its reference: 1 won, 0.5 equal, 0 lost.
+
+        Their mean is the win rate.
+
+        Args:
+            gold: the gold rewards of completions.
+            reference_gold: those of the references.
+        """
+        return np.where(gold == reference_gold, 0.5, (gold > reference_gold).astype(np.float64))
+
     def best_rewards(self, prompts: Sequence[Prompt]) -> NDArray[np.float64] | None:
         """Return the gold reward of the best possible completion of each prompt; None: unknown."""
         del prompts
@@ -85,10 +98,18 @@ class TaskConfig:
     Attributes:
         name: what the task is called in configurations, tables and files.
         implementation: where its ``Task`` is, "module:Class", made from the configuration alone.
+        rule_reward: whether the gold judge's reward is what policies are trained on. There is no
+            reward model then: the judge is a rule, as where answers can be checked.
     """
 
     name: ClassVar[str]
     implementation: ClassVar[str]
+    rule_reward: ClassVar[bool] = False
+
+    @property
+    def reference_tokens(self) -> int | None:
+        """The most tokens that a reference has, EOS included; None: not known beforehand."""
+        return None
 
     def build(self) -> Task:
         """Return the task; its libraries are imported now.
@@ -117,24 +138,20 @@ class TaskConfig:
         best = task.best_rewards(chosen)
         if best is None:
             return None
-        return float(outcomes(best, task.gold_rewards(chosen, task.references(chosen))).mean())
+        reference_gold = task.gold_rewards(chosen, task.references(chosen))
+        return float(task.outcomes(best, reference_gold).mean())
 
-    def released(self, model: str) -> tuple[str, str] | None:
+    def released(self, model: str) -> tuple[str, str | None] | None:
         """Return where the SFT and the reward model of a policy size are, or None to train them.
 
         Args:
             model: the policy's size.
 
         Returns:
-            Hub ids or local directories.
+            Hub ids or local directories. Where rewards are by rule, the second is None.
 
         Raises:
             UserError: there is no such size, or the hub directory in use lacks a model.
         """
         del model
         return None
-
-
-def outcomes(gold: NDArray[np.float64], reference_gold: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return each prompt's outcome against its reference: 1 won, 0.5 equal, 0 lost."""
-    return np.where(gold == reference_gold, 0.5, (gold > reference_gold).astype(np.float64))

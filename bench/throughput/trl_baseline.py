@@ -43,6 +43,7 @@ class TrlOnlineDpo(TrainerCallback):
         # TRL joins the texts: the space separates the first word of a completion.
         texts = [f"{workload.task().tokenizer.decode(list(p.token_ids))} " for p in prompts]
         tokenizer = load_pretrained(AutoTokenizer, models.sft_dir)
+        assert models.reward_dir is not None
         self.trainer = OnlineDPOTrainer(
             model=load_model(AutoModelForCausalLM, models.sft_dir),
             ref_model=load_model(AutoModelForCausalLM, models.sft_dir),

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -53,3 +54,19 @@ def test_micro_batches_change_nothing(policy, reward_model, rollouts):
     parts = score(policy, reward_model, rollouts, ref_logprobs=True, microbatch_rows=5)
     assert torch.allclose(whole.rewards, parts.rewards, atol=1e-5)
     assert torch.allclose(whole.ref_logprobs, parts.ref_logprobs, atol=1e-5)
+
+
+def test_a_rule_gets_each_completion_with_its_prompt_and_unfinished_ones_are_penalised(
+    policy, rollouts
+):
+    def rule(prompts, completions):
+        return np.array(
+            [100.0 * p.prompt_id + len(c) for p, c in zip(prompts, completions, strict=True)]
+        )
+
+    rows = enumerate(zip(rollouts.completions(), rollouts.finished.tolist(), strict=True))
+    expected = [100.0 * (row // 2) + len(c) if done else -7.0 for row, (c, done) in rows]
+    scored = score(policy, rule, rollouts, missing_eos_penalty=-7.0, ref_logprobs=True)
+    assert scored.rewards.tolist() == expected
+    assert scored.rewards.dtype == torch.float32
+    assert torch.allclose(scored.ref_logprobs, rollouts.logprobs, atol=1e-5)
