@@ -10,7 +10,8 @@ where the algorithm has one), b bytes of the run's dtype, m rows of a micro-batc
 | snapshots | 4 P; in one process S + 2 times under ``lag(S)`` |
 | step: temporaries of AdamW | 4 (P + V) |
 | cast weights, if b = 2 | 2 (P + V) |
-| activations, per layer | (``HIDDEN[b]`` hidden + 2 b inner) per token read + 2 b hidden per token cached |
+| activations, of a token read | (``HIDDEN[b]`` hidden + 2 b inner) layers |
+| activations, of a token cached | 2 b hidden layers |
 | logits | ``LOGIT`` per logit of the m completions |
 | engine | b P |
 | KV cache | 2 b hidden per layer and token of each row, and half a layer that is being copied |
@@ -18,9 +19,9 @@ where the algorithm has one), b bytes of the run's dtype, m rows of a micro-batc
 | prefill | b (4 hidden + 2 inner) per prompt token, beside the prompts' own cache |
 
 One phase follows another: training (activations, logits, cast weights), the optimiser's step
-(gradients, step) and, with the engine in the learner's process, generation. Gradients stay until the
-next training starts, and through it where there are several micro-batches. The largest phase counts.
-What allocators, libraries and evaluation take is not in it.
+(gradients, step) and, with the engine in the learner's process, generation. Gradients stay until
+the next training starts, and through it where there are several micro-batches. The largest phase
+counts. What allocators, libraries and evaluation take is not in it.
 """
 
 from __future__ import annotations

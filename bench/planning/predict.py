@@ -11,7 +11,7 @@ from typing import Literal
 import pandas as pd
 
 from bench.errors import UserError
-from bench.planning.simulation import Slowdown, Timeline, Work, in_turn, overlapped
+from bench.planning.simulation import NO_SLOWDOWN, Slowdown, Timeline, Work, in_turn, overlapped
 from bench.staleness import ON_POLICY, Schedule, bounded, lag, reuse
 
 Devices = Literal["split", "whole"]
@@ -22,16 +22,16 @@ TIE = 0.02  # of the fastest time: predictions are no better
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What the updates of one model took on one machine, a few of them.
+    """What a few updates of one model took on one machine.
 
-    ``split`` is of engine and learner on devices of their own, taking turns; ``whole`` of each phase
-    on all devices. Either may be empty: not possible on this machine, or not measured.
+    ``split`` is of engine and learner on devices of their own, taking turns. ``whole`` is of each
+    phase on all devices. Either may be empty: not possible on this machine, or not measured.
     """
 
     model: str
     split: tuple[Work, ...] = ()
     whole: tuple[Work, ...] = ()
-    slowdown: Slowdown = Slowdown()
+    slowdown: Slowdown = NO_SLOWDOWN
 
     def __post_init__(self) -> None:
         """Refuse what predicts nothing.
@@ -121,7 +121,7 @@ def recommend(predictions: Sequence[Prediction]) -> Prediction:
 
 
 def table(predictions: Sequence[Prediction]) -> pd.DataFrame:
-    """Return one row per prediction, as a figure and a reader need it.
+    """Return one row per prediction of one model, in their order.
 
     Speed-ups are over taking turns on split devices, and over taking turns with all devices for
     each phase; NaN where that was not measured. ``staleness`` is the share of batches at 0, 1, ...
@@ -146,6 +146,7 @@ def table(predictions: Sequence[Prediction]) -> pd.DataFrame:
                 "devices": one.devices,
                 "schedule": str(one.schedule),
                 "update_s": line.update_s,
+                "ideal_s": one.ideal_s,
                 "speed_up_split": split_s / line.update_s,
                 "speed_up_whole": whole_s / line.update_s,
                 "ideal": split_s / one.ideal_s,
@@ -186,4 +187,3 @@ def slowdown_of(alone: Sequence[Work], beside: Sequence[Work]) -> Slowdown:
     return Slowdown(
         factor(engine_s(alone), engine_s(beside)), factor(learner_s(alone), learner_s(beside))
     )
-

@@ -36,6 +36,9 @@ class Slowdown:
     learner: float = 1.0
 
 
+NO_SLOWDOWN = Slowdown()
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """When one batch was made and used, in seconds from the start of the run."""
@@ -104,16 +107,15 @@ class _Side:
 
 
 def overlapped(
-    schedule: Schedule, work: Sequence[Work], slowdown: Slowdown | None = None
+    schedule: Schedule, work: Sequence[Work], slowdown: Slowdown = NO_SLOWDOWN
 ) -> Timeline:
     """Return the run of an engine and a learner with devices of their own.
 
     Args:
         schedule: which version generates which batch.
         work: of batch 0, 1, ...
-        slowdown: of the one by the other; None: there is none.
+        slowdown: of the one by the other.
     """
-    slowdown = slowdown or Slowdown()
     engine, learner = _Side(slowdown.engine), _Side(slowdown.learner)
     count, now_s = len(work), 0.0
     newest, loaded = 0, -1  # versions: published last, loaded last

@@ -2,13 +2,13 @@
 
     python -m bench.planning.validation [RESULTS_DIR]
 
-Two questions, of runs whose engine had a process of its own and of all timed runs:
+Two questions, of timed runs and of all whose engine had a process of its own:
 
 ``own``: is the simulation right? It is fed with what each batch of the run itself took. What is
 left is what the simulation does not know: the threads, pipes and checks between the two sides.
 
-``others``: would a measurement on another day have predicted the run? Of timed runs alone. Times and
-slowdowns are those of the other seeds of the same size, so the error has the machine's drift in it.
+``others``: would a measurement at another time have predicted the run? Of timed runs only. Times
+and slowdowns are those of the other seeds of its size, so the machine's drift is in the error.
 
 Times per update leave out the first update and those after an evaluation, during which an engine
 goes on generating. Imports no torch.
@@ -19,6 +19,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
 
@@ -32,7 +33,7 @@ from bench.experiments.flags import directory
 from bench.experiments.progress import say
 from bench.experiments.tables import print_frame
 from bench.planning.predict import slowdown_of
-from bench.planning.simulation import Slowdown, Timeline, Work, in_turn, overlapped
+from bench.planning.simulation import NO_SLOWDOWN, Slowdown, Timeline, Work, in_turn, overlapped
 from bench.records import store
 from bench.staleness import Schedule
 
@@ -64,7 +65,7 @@ class Recorded:
         """Mean time of an update."""
         return mean(self.update_s[i] for i in self.steady)
 
-    def simulated(self, work: Sequence[Work], slowdown: Slowdown | None = None) -> Timeline:
+    def simulated(self, work: Sequence[Work], slowdown: Slowdown = NO_SLOWDOWN) -> Timeline:
         """Return the simulated run of the same schedule."""
         schedule = Schedule.parse(self.row["schedule"])
         return overlapped(schedule, work, slowdown) if self.apart else in_turn(schedule, work)
@@ -145,7 +146,9 @@ def others_error(run: Recorded, runs: Sequence[Recorded]) -> float:
     if arm != "overlapped":
         found = [one.mean_s for one in other(arm).values()]
     else:
-        pairs = [(one, other(arm)[seed]) for seed, one in other("split").items() if seed in other(arm)]
+        pairs = [
+            (one, other(arm)[seed]) for seed, one in other("split").items() if seed in other(arm)
+        ]
         factors = [slowdown_of(alone.work, beside.work) for alone, beside in pairs]
         if not factors:
             return float("nan")
@@ -162,7 +165,7 @@ def others_error(run: Recorded, runs: Sequence[Recorded]) -> float:
 def update_times(line: Timeline) -> list[float]:
     """Return the time of each update: from the end of the one before to its own."""
     ends = [0.0, *(batch.train_end_s for batch in line.batches)]
-    return [end - start for start, end in zip(ends, ends[1:], strict=False)]
+    return [end - start for start, end in pairwise(ends)]
 
 
 def errors(results_dir: Path) -> pd.DataFrame:
