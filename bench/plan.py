@@ -70,8 +70,9 @@ class Plan:
         return (
             f"{one.model}: take {one.schedule}, "
             f"{'devices of their own' if split else 'all devices for each phase'}: "
-            f"{line.update_s:.3g} s per update, {updates} updates in {duration(updates * line.update_s)}, staleness "
-            f"{line.staleness_mean:.2f} (mean) {max(line.staleness)} (maximum) optimiser steps"
+            f"{line.update_s:.3g} s per update, {updates} updates in "
+            f"{duration(updates * line.update_s)}, staleness {line.staleness_mean:.2f} (mean) "
+            f"{max(line.staleness)} (maximum) optimiser steps"
         )
 
 

@@ -1,8 +1,8 @@
 """Predict what asynchrony gains on this machine, with a figure.
 
-All that `python -m bench.plan` does, with the same flags. Per model: (a) the time per update of each
-schedule, with the ideal and the speed-up over taking turns on split devices; (b) how busy engine and
-learner are; (c) how stale the batches are when they are trained on.
+All that `python -m bench.plan` does, with the same flags. Per model, from left to right: the time
+per update of each schedule, with the ideal and the speed-up over taking turns on split devices; how
+busy engine and learner are; how stale the batches are when they are trained on.
 """
 
 from __future__ import annotations

@@ -144,15 +144,18 @@ def require_fits(config: RunConfig, execution: Execution) -> None:
     if lacking is None:
         return
     device, bytes_needed = lacking
-    fitting = (
-        f"{flags} would fit"
-        for flags, run, how in _smaller(config, execution, gpus)
-        if _lacking(run, how, gpus, there) is None
-    )
+    least = bytes_needed
+    for flags, run, how in _smaller(config, execution, gpus):
+        still = _lacking(run, how, gpus, there)
+        if still is None:
+            advice = f"{flags} would fit"
+            break
+        least = min(least, still[1])
+    else:
+        advice = f"the smallest batch needs {size(least)}, so only a smaller --model would fit"
     raise UserError(
         f"model {config.stage.model}, {config.algorithm.name}: needs {size(bytes_needed)} on "
-        f"{device}, which has {size(there[device])}; "
-        f"{next(fitting, 'no smaller batch would fit, only a smaller --model')}"
+        f"{device}, which has {size(there[device])}; {advice}"
     )
 
 

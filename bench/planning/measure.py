@@ -86,7 +86,7 @@ def _updates(
     with closing(source), on_learner_cores(execution):
         source.publish(learner.snapshot())
         first = time.perf_counter()
-        for step in range(updates):
+        for _ in range(updates):
             start = time.perf_counter()
             rollouts = source.next()
             waited = time.perf_counter()

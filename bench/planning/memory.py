@@ -164,7 +164,7 @@ def memory(
     engine = _engine(policy, size, config.prompts_per_batch, rows, prompt_tokens, after)
     if not inline:
         return learner, engine
-    generation = {name: parts | gradients for name, parts in engine.phases.items()}
+    generation = {name: {**parts, **gradients} for name, parts in engine.phases.items()}
     return Memory({**learner.lasting, **engine.lasting}, {**learner.phases, **generation}), None
 
 

@@ -75,7 +75,8 @@ def predict(
         seed: of the draws.
     """
     found = []
-    for devices, pool in (("whole", measured.whole), ("split", measured.split)):
+    pools: dict[Devices, tuple[Work, ...]] = {"whole": measured.whole, "split": measured.split}
+    for devices, pool in pools.items():
         if not pool:
             continue
         work = random.Random(seed).choices(pool, k=updates)

@@ -17,11 +17,12 @@ goes on generating. Imports no torch.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -37,6 +38,7 @@ from bench.planning.simulation import NO_SLOWDOWN, Slowdown, Timeline, Work, in_
 from bench.records import store
 from bench.staleness import Schedule
 
+PHASES = ("wait_s", "score_s", "learn_s", "publish_s")  # of an update, as the learner sees it
 AIM_MEDIAN, AIM_EACH = 0.03, 0.10  # of the relative error of the time per update
 
 
@@ -44,7 +46,7 @@ AIM_MEDIAN, AIM_EACH = 0.03, 0.10  # of the relative error of the time per updat
 class Recorded:
     """A run as it was recorded."""
 
-    row: pd.Series
+    row: Mapping[Hashable, Any]  # of table ``runs``
     work: tuple[Work, ...]
     update_s: tuple[float, ...]  # all of each update
     staleness: tuple[int, ...]
@@ -88,29 +90,28 @@ def read(results_dir: Path) -> list[Recorded]:
     }
     return [
         _recorded(row, *(tables[name][row["run_id"]] for name in ("steps", "spans", "evals")))
-        for _, row in runs.iterrows()
+        for row in runs.to_dict("records")
     ]
 
 
 def _recorded(
-    row: pd.Series, steps: pd.DataFrame, spans: pd.DataFrame, evals: pd.DataFrame
+    row: Mapping[Hashable, Any], steps: pd.DataFrame, spans: pd.DataFrame, evals: pd.DataFrame
 ) -> Recorded:
-    steps = steps.sort_values("step")
+    found = steps.sort_values("step").to_dict("records")
     loads = spans[spans["name"] == "load"]
     load_s = dict(zip(loads["step"], loads["end_s"] - loads["start_s"], strict=True))
     work = tuple(
         Work(
-            generate_s=one.generate_s,
-            train_s=one.score_s + one.learn_s,
-            load_s=load_s.get(one.step, 0.0),
-            publish_s=one.publish_s,
+            generate_s=one["generate_s"],
+            train_s=one["score_s"] + one["learn_s"],
+            load_s=load_s.get(one["step"], 0.0),
+            publish_s=one["publish_s"],
         )
-        for one in steps.itertuples()
+        for one in found
     )
-    whole = steps[["wait_s", "score_s", "learn_s", "publish_s"]].sum(axis=1)
-    return Recorded(
-        row, work, tuple(whole), tuple(steps["staleness"]), frozenset(evals["step"].tolist())
-    )
+    whole = tuple(sum(one[name] for name in PHASES) for one in found)
+    staleness = tuple(one["staleness"] for one in found)
+    return Recorded(row, work, whole, staleness, frozenset(evals["step"]))
 
 
 def own_error(run: Recorded) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.ticker import MaxNLocator
 
 from plots.drawing import style
 
@@ -36,12 +37,12 @@ def update_times(ax: Axes, frame: pd.DataFrame, chosen: int) -> None:
     colours = [COLOURS[devices] for devices in frame["devices"]]
     colours[chosen] = style.GREEN
     ax.barh(range(len(frame)), 1e3 * frame["update_s"], 0.62, color=colours)
-    for row, one in enumerate(frame.itertuples()):
-        ideal_ms = 1e3 * float(one.ideal_s)
+    for row, one in enumerate(frame.to_dict("records")):
+        ideal_ms = 1e3 * one["ideal_s"]
         ax.plot([ideal_ms] * 2, [row - 0.38, row + 0.38], color=style.BLACK, lw=1.2)
-        text = "" if np.isnan(one.speed_up_split) else f"{one.speed_up_split:.2f}x"
+        text = "" if np.isnan(one["speed_up_split"]) else f"{one['speed_up_split']:.2f}x"
         text += " recommended" if row == chosen else ""
-        end_ms = max(1e3 * float(one.update_s), ideal_ms)
+        end_ms = max(1e3 * one["update_s"], ideal_ms)
         ax.annotate(text, (end_ms, row), xytext=(3, 0), textcoords="offset points", va="center",
                     fontsize=6.5)  # fmt: skip
     rows(ax, frame)
@@ -73,5 +74,5 @@ def staleness(ax: Axes, frame: pd.DataFrame) -> None:
     rows(ax, frame)
     ax.set_yticklabels([])
     ax.set_xlim(-0.5, most - 0.5)
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set_xlabel("staleness (updates); dot: mean")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("staleness; dot: mean")
