@@ -90,7 +90,8 @@ def test_what_the_papers_models_need_in_one_process_on_one_gpu(model, algorithm,
             run("small"),
             Execution(),
             (SMALL,),
-            "needs 38.5 GB on 0, which has 34.4 GB; --microbatch-rows 16 --prompts-per-batch 64 would fit",
+            "needs 38.5 GB on 0, which has 34.4 GB; "
+            "--microbatch-rows 16 --prompts-per-batch 64 would fit",
         ),
         (
             run("small"),

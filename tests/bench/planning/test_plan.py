@@ -65,9 +65,11 @@ def test_what_is_not_possible_is_one_line(capsys, flags, message):
 def test_a_machine_is_measured_with_untrained_models():
     said = []
     config = preset("smoke").run_config("online_dpo", ON_POLICY)
-    found = measure(config, [], updates=8, say=said.append)
-    assert len(found.split) == len(found.whole) == 8 - WARM_UP
+    found = measure(config, [], updates=LEAST, say=said.append)
+    assert len(found.split) == len(found.whole) == LEAST - WARM_UP
     assert all(one.generate_s > 0 and one.train_s > 0 for one in (*found.split, *found.whole))
     assert min(found.slowdown.engine, found.slowdown.learner) >= 1
     assert said[0] == "smoke: no checkpoints there, measuring with untrained models"
-    assert said[1:] == [f"smoke: 8 updates, {arm}" for arm in ("split", "whole", "overlapped")]
+    assert said[1:] == [
+        f"smoke: {LEAST} updates, {arm}" for arm in ("split", "whole", "overlapped")
+    ]
