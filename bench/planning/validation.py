@@ -33,6 +33,7 @@ from bench.errors import UserError
 from bench.experiments.flags import directory
 from bench.experiments.progress import say
 from bench.experiments.tables import print_frame
+from bench.planning.continuous import PUBLISHED, simulate
 from bench.planning.predict import slowdown_of
 from bench.planning.simulation import NO_SLOWDOWN, Slowdown, Timeline, Work, in_turn, overlapped
 from bench.records import store
@@ -191,6 +192,26 @@ def errors(results_dir: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def published() -> pd.DataFrame:
+    """Return the mean staleness of engines that never stop: see ``bench.planning.continuous``."""
+    return pd.DataFrame(
+        [
+            {
+                "concurrency": one.concurrency,
+                "batch": one.batch,
+                "queue": one.capacity,
+                "ratio": one.ratio,
+                "tail": one.tail,
+                "formula": one.staleness_mean,
+                "simulated": simulate(one),
+                "published": predicted,
+                "measured": measured,
+            }
+            for one, predicted, measured in PUBLISHED
+        ]
+    )
+
+
 def summary(table: pd.DataFrame, what: str) -> str:
     """Return the median and the largest error of some runs as a sentence."""
     found = (table[what] / 100).abs().dropna()
@@ -211,6 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results_dir = parser.parse_args(arguments).results_dir
         table, console = errors(results_dir), Console()
         print_frame(console, table.round(4), f"predicted over measured - 1, {results_dir}")
+        print_frame(console, published().round(2), "mean staleness of engines that never stop")
         say(console, f"Fed with a run's own durations: {summary(table, 'own_%')}.")
         for arm, rows in table[table["arm"] != "-"].groupby("arm"):
             if rows["others_%"].notna().any():

@@ -61,6 +61,7 @@ def test_the_command_prints_the_errors_and_says_what_is_met(capsys, monkeypatch)
     said = capsys.readouterr().out
     assert "Fed with a run's own durations: 30 runs, median 0.3%, largest 2.2%" in said
     assert "From other seeds, overlapped: 10 runs, median 2.2%, largest 5.7%" in said
+    assert "mean staleness of engines that never stop" in said
     assert said.count(": met.") == 2
     assert said.count(": not met.") == 2
 
