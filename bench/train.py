@@ -32,6 +32,7 @@ from bench.experiments.presets import ORDER, preset
 from bench.experiments.progress import duration, say
 from bench.experiments.starting_models import check, starting_models
 from bench.experiments.sweep import locked, sweep
+from bench.planning.fit import require_fits
 from bench.records import store
 from bench.stage_config import StageConfig, StageParams
 from bench.staleness import ALLOWED, ON_POLICY, Schedule
@@ -124,6 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refuse_records(results_dir)
         if given.hub_dir is not None:
             hub.use_hub_dir(given.hub_dir)
+        require_fits(given.run, given.execution)
         console = Console()
         with locked(results_dir):
             check([given.run], workers=1)

@@ -96,19 +96,44 @@ def require_shares(gpus: Gpus, workers: int, each: int) -> None:
         )
 
 
+def memory_bytes(gpus: Gpus) -> dict[str, int]:
+    """Return the memory of each GPU by its name, as far as the driver says; MIG devices have none.
+
+    What the driver and other processes use of it is not known.
+
+    Args:
+        gpus: of ``inventory``.
+    """
+    asked = ["--query-gpu=uuid,memory.total", "--format=csv,noheader,nounits"]
+    rows = re.findall(r"^(GPU-[\w-]+), *(\d+)$", _nvidia_smi(*asked) or "", re.MULTILINE)
+    found = {}
+    for name in gpus:
+        for index, (uuid, mebibytes) in enumerate(rows):
+            if (int(name) == index) if name.isdecimal() else uuid.startswith(name):
+                found[name] = int(mebibytes) * 2**20
+    return found
+
+
 def _listing() -> str:
     """Return what the driver says of its GPUs, in the order of the bus."""
+    if (said := _nvidia_smi("-L")) is not None:
+        return said
+    files = sorted(DRIVER.glob("*/information"))  # not every container has the program
+    with suppress(OSError):
+        return "\n".join(file.read_text(errors="replace") for file in files)
+    return ""
+
+
+def _nvidia_smi(*arguments: str) -> str | None:
+    """Return what the driver's program prints, or None if it cannot be run."""
     try:
         return subprocess.run(
-            ["nvidia-smi", "-L"],
+            ["nvidia-smi", *arguments],
             capture_output=True,
             text=True,
             errors="replace",
             timeout=NVIDIA_SMI_S,
             check=False,
         ).stdout
-    except (OSError, subprocess.TimeoutExpired):  # not every container has the program
-        files = sorted(DRIVER.glob("*/information"))
-    with suppress(OSError):
-        return "\n".join(file.read_text(errors="replace") for file in files)
-    return ""
+    except (OSError, subprocess.TimeoutExpired):
+        return None

@@ -155,3 +155,19 @@ class TaskConfig:
         """
         del model
         return None
+
+    def judge(self) -> str | None:
+        """Return where the judge is, a hub id or a local directory, or None if it is a program.
+
+        Raises:
+            UserError: the hub directory in use lacks it.
+        """
+        return None
+
+    def longest_prompt_tokens(self) -> int:
+        """Return an upper bound of the length of a prompt.
+
+        Raises:
+            UserError: data or models are missing.
+        """
+        return max(len(prompt.token_ids) for prompt in self.build().prompts("train"))

@@ -82,6 +82,18 @@ class TldrConfig(TaskConfig):
         sft, reward = STAGE_MODELS[model]
         return resolve_hub(sft), resolve_hub(reward)
 
+    def judge(self) -> str:
+        """Return where the judge is.
+
+        Raises:
+            UserError: the hub directory in use lacks it.
+        """
+        return resolve_hub(GOLD_MODEL)
+
+    def longest_prompt_tokens(self) -> int:
+        """Return the limit: the data need not be there."""
+        return self.max_prompt_tokens
+
 
 class Tldr(Task):
     """The task on its real data; see ``bench.tasks.base.Task``.

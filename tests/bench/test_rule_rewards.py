@@ -9,6 +9,9 @@ from bench.config import EvalConfig, RunConfig
 from bench.errors import UserError
 from bench.experiments.presets import preset
 from bench.loop import train
+from bench.planning.fit import shapes
+from bench.planning.measure import untrained
+from bench.planning.memory import memory
 from bench.stage_config import StageConfig, StageParams
 from bench.stages import find, missing, resolve
 from bench.staleness import ON_POLICY, reuse
@@ -89,3 +92,18 @@ def test_a_preset_takes_the_task_without_its_own_reward_model_and_with_room_for_
     assert run.max_completion_tokens == run.stage.task.reference_tokens == 39
     with pytest.raises(UserError, match=r"'0.4m': task arithmetic rewards by a rule"):
         worth.run_config("rloo", reuse(4), reward_model="0.4m")
+
+
+def test_memory_has_no_reward_model_and_values_of_the_policys_size():
+    worth = preset("worth", task="arithmetic")
+    run = worth.run_config("ppo", ON_POLICY)
+    policy, reward = shapes(run)
+    assert reward is None
+    needed, _ = memory(run, policy, reward, prompt_tokens=12)
+    assert needed.lasting["reward model"] == 0
+    assert needed.lasting["optimiser"] == 8 * (policy.language_model + policy.scorer)
+
+
+def test_a_machine_is_measured_without_a_reward_model(tmp_path):
+    assert untrained(config("rloo"), tmp_path).reward_dir is None
+    assert {path.name for path in tmp_path.iterdir()} == {"sft"}

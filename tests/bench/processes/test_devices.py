@@ -187,3 +187,17 @@ def test_a_real_gpu_is_the_one_that_was_named():
     assert len(uuids) == 1
     if found[-1].startswith("GPU-"):
         assert found[-1] == f"GPU-{uuids[0]}"
+
+
+def test_memory_is_by_the_names_that_gpus_are_used_by(driver):
+    rows = "\n".join(f"{name}, {mib}" for name, mib in ((A, 81559), (B, 40960), (C, "[N/A]")))
+    driver(rows)
+    mib = 2**20
+    assert devices.memory_bytes((A, B, C)) == {A: 81559 * mib, B: 40960 * mib}
+    assert devices.memory_bytes(("1", "0")) == {"1": 40960 * mib, "0": 81559 * mib}
+    assert devices.memory_bytes((B[:10], M)) == {B[:10]: 40960 * mib}  # shortened; a MIG device
+
+
+def test_without_a_driver_no_memory_is_known(driver):
+    driver(script="exit 1")
+    assert devices.memory_bytes((A,)) == {}
