@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,20 +22,29 @@ TIMES = ["wall_s", "evaluate_s"]
 
 
 def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
-    """Print one row per claim: verdict, estimate and interval, and what could have been seen.
+    """Print of each claim a line for the sentence, one for verdict and estimate, and the rest.
 
     ``MDE`` is the minimum detectable effect, ``worst seed`` the effect that is least as claimed.
     ``p (Holm)`` is that of "not as claimed", adjusted for the claims of its family.
     """
-    rows = []
+    say(console, "Verdicts on the paper's claims\n")
     for v in verdicts:
         cells = verdict_cells(v)
-        unit, reason = cells.pop("unit"), cells.pop("reason")
-        del cells["published"]
-        cells["estimate"] += f"\n{unit}"
-        cells["verdict"] += f"\n{reason}" * bool(reason)
-        rows.append(cells)
-    print_frame(console, pd.DataFrame(rows), "Verdicts on the paper's claims")
+        numbers = [cells["unit"], f"{cells['seeds']} seeds"]
+        numbers += [f"{name} {cells[name]}" for name in ("MDE", "p (Holm)", "worst seed")]
+        _say_wrapped(console, f"{v.claim.id}: {v.claim.sentence}", "", "bold")
+        _say_wrapped(console, f"{cells['verdict']}, estimate {cells['estimate']}", "  ")
+        if cells["reason"]:
+            _say_wrapped(console, cells["reason"], "    ")
+        _say_wrapped(console, "; ".join(numbers), "    ", "dim")
+
+
+def _say_wrapped(console: Console, text: str, indent: str, style: str | None = None) -> None:
+    """Print a paragraph as wide as the console."""
+    lines = textwrap.wrap(
+        text, console.width, initial_indent=indent, subsequent_indent="    ", break_on_hyphens=False
+    )
+    console.print("\n".join(lines), style=style, markup=False, highlight=False)
 
 
 def verdict_cells(v: Verdict) -> dict[str, str]:
