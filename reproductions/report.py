@@ -5,20 +5,16 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
 from bench.config import RunConfig
-from bench.experiments.arms import timed_arm
 from bench.experiments.progress import say
 from bench.experiments.tables import print_frame
 from plots.analysis.claims import Verdict
 from plots.analysis.frames import Record
-from plots.analysis.stats import t_interval
-
-TIMES = ["wall_s", "evaluate_s"]
+from reproductions.comparison import cell_name
 
 
 def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
@@ -64,51 +60,11 @@ def verdict_cells(v: Verdict) -> dict[str, str]:
     }
 
 
-def compare(
-    mine: Record,
-    recorded: Record,
-    configs: Sequence[RunConfig],
-    arms: Mapping[str, str] | None = None,
-) -> pd.DataFrame:
-    """Compare final win rates per cell of ``configs`` on the seeds that both records have.
-
-    Args:
-        mine: the user's runs.
-        recorded: those of the record.
-        configs: a grid's.
-        arms: by ``config_hash``, for the names of cells.
-
-    Returns:
-        One row per cell: seeds in common, how many of those runs are ``identical`` in every
-        evaluated number, mean difference (mine minus recorded) with its 95% t-interval over seeds.
-    """
-    rows = []
-    cells = {config.config_hash(): config for config in configs}
-    theirs = _evaluations(recorded.curves)
-    ours = _evaluations(mine.curves[mine.curves["seed"].isin(recorded.curves["seed"])])
-    for key, config in cells.items():
-        sides = [
-            side.final[side.final["config_hash"] == key].set_index("seed")
-            for side in (mine, recorded)
-        ]
-        seeds = sorted(set(sides[0].index) & set(sides[1].index))
-        win_rates = [side.loc[seeds, "win_rate"] for side in sides]
-        interval = t_interval((win_rates[0] - win_rates[1]).to_numpy())
-        rows.append(
-            {
-                "cell": cell_name(config, arms),
-                "seeds": len(seeds),
-                "identical": sum(ours[key, seed].equals(theirs[key, seed]) for seed in seeds),
-                "difference": interval.estimate,
-                "lo": interval.lo,
-                "hi": interval.hi,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def print_comparison(console: Console, compared: pd.DataFrame) -> None:
-    """Say in a line that all runs are identical to the record, or print the cells that are not."""
+    """Say in a line that all runs are identical to the record, or print the cells that are not.
+
+    Of those it says whether the difference is within what the spread of seeds explains.
+    """
     seeds, identical = int(compared["seeds"].sum()), int(compared["identical"].sum())
     if not seeds:
         say(console, "The record has none of these runs to compare with.")
@@ -121,17 +77,15 @@ def print_comparison(console: Console, compared: pd.DataFrame) -> None:
                 "cell": row["cell"],
                 "seeds": str(row["seeds"]),
                 "identical": str(row["identical"]),
-                "win rate, mine - recorded": interval_text(row["difference"], row["lo"], row["hi"]),
+                "mine - recorded": interval_text(row["difference"], row["lo"], row["hi"]),
+                "seed spread": "-" if math.isnan(row["spread"]) else f"{row['spread']:.4f}",
+                "verdict": row["verdict"],
             }
             for row in other.to_dict("records")
         ]
-        print_frame(console, pd.DataFrame(rows), "Cells that differ from the record")
-
-
-def cell_name(config: RunConfig, arms: Mapping[str, str] | None = None) -> str:
-    """Return what a cell of a grid is called: its arm, where there are arms by ``config_hash``."""
-    kind = (arms or {}).get(config.config_hash()) or timed_arm(config) or config.lr_schedule
-    return f"{config.stage.sizes} {config.algorithm.name} {config.schedule} {kind}"
+        print_frame(
+            console, pd.DataFrame(rows), "Final win rates of the cells that differ from the record"
+        )
 
 
 def say_what_is_missing(
@@ -175,15 +129,6 @@ def say_what_is_mixed(console: Console, rows: pd.DataFrame) -> None:
 def _some(names: Sequence[str], most: int = 4) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"
-
-
-def _evaluations(curves: pd.DataFrame) -> dict[tuple[Any, ...], pd.DataFrame]:
-    """Return what was evaluated of each run, by ``config_hash`` and seed, but for the times."""
-    first = list(curves.columns).index("step")
-    return {
-        key: run.iloc[:, first:].drop(columns=TIMES, errors="ignore").reset_index(drop=True)
-        for key, run in curves.groupby(["config_hash", "seed"])
-    }
 
 
 def interval_text(estimate: float, lo: float, hi: float) -> str:

@@ -18,11 +18,11 @@ from bench.records.marker import mark
 from plots.analysis import claims, registry
 from plots.analysis.frames import Record
 from plots.drawing import style
+from reproductions.comparison import compare, compare_beside
 from reproductions.loading import beside, find_record, load, load_beside
 from reproductions.options import Options
 from reproductions.page.section import Section
 from reproductions.report import (
-    compare,
     print_comparison,
     print_verdicts,
     say_what_is_missing,
@@ -59,7 +59,7 @@ def show(
         _say_what_is_tuned_elsewhere(record, options, console)
     else:
         say(console, f"Preset {options.preset.name} shows that the code runs: no verdicts.")
-    compared = None
+    compared = next_to = None
     if runs and source != options.record_dir and store.has_runs(options.record_dir):
         recorded = load(options.record_dir, runs, options.preset, all_seeds=True)
         compared = compare(record, recorded, runs, arms)
@@ -72,6 +72,8 @@ def show(
         say_what_is_missing(console, record, runs, arms)
     if others is not None:
         say(console, f"Beside it: {options.beside} ({len(others.final)} runs)")
+        next_to = compare_beside(others, record)
+        print_frame(console, next_to, "Its final win rates against those of the same setting")
     for path in paths:
         say(console, f"{KINDS.get(path.suffix, 'Figure')}: {path}")
     return Section(
@@ -85,6 +87,7 @@ def show(
         table=table,
         figure=next((path for path in paths if path.suffix == ".svg"), None),
         compared=compared,
+        beside=next_to,
     )
 
 

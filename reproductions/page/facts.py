@@ -17,6 +17,7 @@ from bench.paths import ROOT
 from plots.analysis import flip, ranking
 from plots.analysis.claims import Verdict
 from plots.analysis.frames import OUTCOMES
+from reproductions.comparison import summary
 from reproductions.page.section import Part, Section, parts
 from reproductions.report import verdict_cells
 
@@ -42,7 +43,7 @@ def section_facts(section: Section) -> dict[str, Any]:
         "claims": [claim_facts(v) for v in section.judged],
         "tables": [table_facts(part) for part in parts(section)],
         **{
-            key: None if frame is None or frame.empty else table_facts(Part("", frame))
+            key: None if frame is None or frame.empty else table_facts(Part(summary(frame), frame))
             for key, frame in compared.items()
         },
     }

@@ -45,8 +45,8 @@ class Section:
         judged: the verdicts, in the order of the claims.
         table: the reproduction's own, as it is written to a file; None: it has none.
         figure: the SVG file, if there is one.
-        compared: cells of the user's runs and the record's, see ``report.compare``.
-        beside: cells of another directory's runs and the record's, see ``report.compare_beside``.
+        compared: the user's runs and the record's, see ``comparison.compare``.
+        beside: another directory's and the record's, see ``comparison.compare_beside``.
     """
 
     one: Reproduction
