@@ -135,9 +135,9 @@ def differences(mine: pd.Series[float], recorded: pd.Series[float]) -> dict[str,
 def summary(compared: pd.DataFrame) -> str:
     """Return in a sentence how many cells agree."""
     counts = compared["verdict"].value_counts(sort=False)
-    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    said = ", ".join(f"{verdict}: {count}" for verdict, count in counts.items())
     return (
-        f"Of {len(compared)} cells: {said}. `difference`: final win rate, mine minus recorded, "
+        f"{len(compared)} cells, {said}. `difference`: final win rate, mine minus recorded, "
         "over common seeds; `spread`: standard deviation over recorded seeds; `within`: up to "
         "where that spread explains a difference."
     )

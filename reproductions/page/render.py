@@ -21,7 +21,7 @@ from reproductions.page.svg import inline
 
 PAGE = "report.html"
 HERE = Path(__file__).parent
-CODE = re.compile(r"`([^`]+)`")
+CODE = re.compile(r"``?([^`]+)``?")
 LEADING = re.compile(r"^[<> ]*([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?![\w.])")
 SUMMARY = ("claim", "verdict", "sentence", "estimate", "MDE", "published", "seeds")
 SWEPT = "fig_offpolicy_robustness"  # whose runs stand beside published ones
