@@ -88,7 +88,7 @@ def compare_beside(others: Record, record: Record) -> pd.DataFrame:
             found["verdict"] = "not in the record"
         rows.append(
             {
-                "cell": " ".join(str(first[name]) for name in keys if not pd.isna(first[name])),
+                "cell": _name(first, keys),
                 "seeds": len(runs),
                 "win_rate": a.mean(),
                 "recorded": b.mean() if one else math.nan,
@@ -96,6 +96,13 @@ def compare_beside(others: Record, record: Record) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _name(run: pd.Series[Any], keys: Sequence[str]) -> str:
+    """Return what a cell is called; a reward model of the policy's size is not named."""
+    own = run.get("reward_model") == run["model"]
+    shown = [name for name in keys if not (own and name == "reward_model")]
+    return " ".join(str(run[name]) for name in shown if not pd.isna(run[name]))
 
 
 def differences(mine: pd.Series[float], recorded: pd.Series[float]) -> dict[str, Any]:

@@ -72,20 +72,28 @@ def print_comparison(console: Console, compared: pd.DataFrame) -> None:
     say(console, f"Compared with the record: {identical} of {seeds} runs are identical.")
     other = compared[compared["identical"] < compared["seeds"]]
     if len(other):
-        rows = [
-            {
-                "cell": row["cell"],
-                "seeds": str(row["seeds"]),
-                "identical": str(row["identical"]),
-                "mine - recorded": interval_text(row["difference"], row["lo"], row["hi"]),
-                "seed spread": "-" if math.isnan(row["spread"]) else f"{row['spread']:.4f}",
-                "verdict": row["verdict"],
-            }
-            for row in other.to_dict("records")
-        ]
-        print_frame(
-            console, pd.DataFrame(rows), "Final win rates of the cells that differ from the record"
-        )
+        title = "Final win rates of the cells that differ from the record"
+        _print_cells(console, other, ["seeds", "identical"], title)
+
+
+def print_beside(console: Console, compared: pd.DataFrame) -> None:
+    """Print the runs of another directory and how they differ from those of the same setting."""
+    _print_cells(console, compared, ["seeds", "win_rate"], "Its final win rates against those of the same setting here")
+
+
+def _print_cells(
+    console: Console, compared: pd.DataFrame, columns: Sequence[str], title: str
+) -> None:
+    rows = [
+        {
+            **{name: row[name] for name in ["cell", *columns]},
+            "mine - recorded": interval_text(row["difference"], row["lo"], row["hi"]),
+            "spread": row["spread"],
+            "verdict": row["verdict"],
+        }
+        for row in compared.to_dict("records")
+    ]
+    print_frame(console, pd.DataFrame(rows), title)
 
 
 def say_what_is_missing(

@@ -23,6 +23,7 @@ from reproductions.loading import beside, find_record, load, load_beside
 from reproductions.options import Options
 from reproductions.page.section import Section
 from reproductions.report import (
+    print_beside,
     print_comparison,
     print_verdicts,
     say_what_is_missing,
@@ -73,7 +74,7 @@ def show(
     if others is not None:
         say(console, f"Beside it: {options.beside} ({len(others.final)} runs)")
         next_to = compare_beside(others, record)
-        print_frame(console, next_to, "Its final win rates against those of the same setting")
+        print_beside(console, next_to)
     for path in paths:
         say(console, f"{KINDS.get(path.suffix, 'Figure')}: {path}")
     return Section(

@@ -109,7 +109,7 @@ def test_print_comparison_names_the_cells_that_differ(capsys):
     output = capsys.readouterr().out
     assert "Compared with the record: 3 of 4 runs are identical." in output
     body = [line.split() for line in output.splitlines()[-3:] if line.strip()]
-    assert body[-1] == ["b", "2", "1", "+0.0100", "[-0.0200,", "+0.0400]", "0.0200", "agrees"]
+    assert body[-1] == ["b", "2", "1", "+0.0100", "[-0.0200,", "+0.0400]", "0.02", "agrees"]
 
 
 def test_load_takes_the_latest_run_of_a_cell_and_seed(results):

@@ -12,6 +12,7 @@ import pytest
 from bench import paths
 from bench.experiments.presets import preset
 from bench.records.merge import merge
+from bench.staleness import reuse
 from reproductions import run as script
 from reproductions.fig_offpolicy_ppo import REPRODUCTION as PPO
 from reproductions.options import Options
@@ -154,6 +155,25 @@ def test_a_page_of_made_up_runs_says_where_they_differ_from_the_record(results):
     page.unlink()
     assert script.main([PPO], arguments, page=True) == 0
     assert page.read_bytes() == first
+
+
+def test_runs_of_another_directory_have_their_column(results, tmp_path):
+    write(results / "reference" / "tiny", PPO)
+    for seed in (0, 1):
+        for name in ("ppo", "grpo"):
+            run = preset("tiny").run_config(name, reuse(2), seed=seed)
+            fakes.write(tmp_path / "mine", run, preset="tiny")
+    arguments = ["--replot", "--n", "1,2", "--with", str(tmp_path / "mine")]
+    assert script.main([PPO], arguments, page=True) == 0
+    text = (results / "tiny" / render.PAGE).read_text(encoding="utf-8")
+    Outline(text)
+    one = twin(text)["sections"][0]
+    assert one["compared"] is None
+    assert [row[:2] + row[-1:] for row in one["beside"]["rows"]] == [
+        ["grpo (mine) 0.1m reuse(2) per_update", 2, "not in the record"],
+        ["ppo (mine) 0.1m reuse(2) per_update", 2, "agrees"],
+    ]
+    assert "<h3>Your runs beside it</h3>" in text
 
 
 def test_a_table_alone_has_no_figure_and_no_ranking(results):
