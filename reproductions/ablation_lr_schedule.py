@@ -109,6 +109,7 @@ REPRODUCTION = Reproduction(
     grid=mini_batches("ppo", "online_dpo", lr_schedules=SCHEDULES),
     draw=draw,
     tabulate=tabulate,
+    ranks=("algorithm", "lr_schedule"),
 )
 
 if __name__ == "__main__":

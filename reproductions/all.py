@@ -1,4 +1,7 @@
-"""Every figure, table and ablation, with the same flags; runs that several need are run once."""
+"""Every figure, table and ablation, with the same flags; runs that several need are run once.
+
+All of it is written as one page, report.html in the results directory.
+"""
 
 from __future__ import annotations
 
@@ -22,4 +25,4 @@ def discover() -> list[Reproduction]:
 
 
 if __name__ == "__main__":
-    reproduce(*discover())
+    reproduce(*discover(), page=True)

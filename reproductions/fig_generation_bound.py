@@ -70,6 +70,7 @@ REPRODUCTION = Reproduction(
     arm=arm,
     draw=draw,
     tabulate=tabulate,
+    ranks=("arm",),
 )
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ REPRODUCTION = Reproduction(
     caption=__doc__,
     grid=mini_batches("ppo", most=1),
     draw=draw,
+    ranks=("n",),
 )
 
 if __name__ == "__main__":

@@ -96,7 +96,13 @@ REPRODUCTION = Reproduction(
     grid=grid,
     draw=draw,
     tabulate=tabulate,
-    presets=("smoke", "worth", "small", "paper"),  # at tiny, policies of all sizes end at a ceiling
+    presets=(
+        "smoke",
+        "worth",
+        "small",
+        "paper",
+    ),  # at tiny, policies of all sizes end at a ceiling,
+    ranks=("model", "reward_model"),
 )
 
 if __name__ == "__main__":

@@ -127,6 +127,7 @@ REPRODUCTION = Reproduction(
     tabulate=tabulate,
     export=export,
     every_seed=False,
+    ranks=("timed",),
 )
 
 if __name__ == "__main__":

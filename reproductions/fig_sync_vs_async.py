@@ -82,6 +82,7 @@ REPRODUCTION = Reproduction(
     grid=timed_arms(ALGORITHM),
     draw=draw,
     tabulate=tabulate,
+    ranks=("timed",),
 )
 
 if __name__ == "__main__":

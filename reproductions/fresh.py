@@ -12,9 +12,10 @@ from bench.paths import CHECKPOINTS, FIGURES, LOGS, UNFINISHED
 from bench.records import store
 from bench.records.marker import MARKER, is_marked
 from bench.records.schemas import SCHEMAS
+from reproductions.page.render import PAGE
 
 SCRIPTS = ("fig_*.py", "table_*.py", "ablation_*.py")  # each names what it makes after itself
-FILES = tuple(f"{table}.parquet" for table in SCHEMAS)
+FILES = (*(f"{table}.parquet" for table in SCHEMAS), PAGE)
 FOLDERS = (*SCHEMAS, UNFINISHED, CHECKPOINTS, FIGURES, LOGS)
 MODEL = r"(?:sft-.+-[0-9a-f]{12}|reward-.+-[0-9a-f]{12}-s[0-9]+)"
 CHECKPOINT = re.compile(rf"{MODEL}|.+-[0-9a-f]{{12}}")  # before they were kept apart
@@ -53,6 +54,8 @@ def _own(results_dir: Path) -> Iterator[Path]:
                 yield path
         if store.single(results_dir, table).exists():
             yield store.single(results_dir, table)
+    if (results_dir / PAGE).exists():
+        yield results_dir / PAGE
     for path in (results_dir / UNFINISHED).glob("*"):
         if store.RUN_ID.fullmatch(path.name):
             yield path

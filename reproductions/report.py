@@ -3,38 +3,44 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
 from bench.config import RunConfig
-from bench.experiments.arms import timed_arm
 from bench.experiments.progress import say
 from bench.experiments.tables import print_frame
 from plots.analysis.claims import Verdict
 from plots.analysis.frames import Record
-from plots.analysis.stats import t_interval
-
-TIMES = ["wall_s", "evaluate_s"]
+from reproductions.comparison import cell_name
 
 
 def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
-    """Print one row per claim: verdict, estimate and interval, and what could have been seen.
+    """Print of each claim a line for the sentence, one for verdict and estimate, and the rest.
 
     ``MDE`` is the minimum detectable effect, ``worst seed`` the effect that is least as claimed.
     ``p (Holm)`` is that of "not as claimed", adjusted for the claims of its family.
     """
-    rows = []
+    say(console, "Verdicts on the paper's claims\n")
     for v in verdicts:
         cells = verdict_cells(v)
-        unit, reason = cells.pop("unit"), cells.pop("reason")
-        del cells["published"]
-        cells["estimate"] += f"\n{unit}"
-        cells["verdict"] += f"\n{reason}" * bool(reason)
-        rows.append(cells)
-    print_frame(console, pd.DataFrame(rows), "Verdicts on the paper's claims")
+        numbers = [cells["unit"], f"{cells['seeds']} seeds"]
+        numbers += [f"{name} {cells[name]}" for name in ("MDE", "p (Holm)", "worst seed")]
+        _say_wrapped(console, f"{v.claim.id}: {v.claim.sentence}", "", "bold")
+        _say_wrapped(console, f"{cells['verdict']}, estimate {cells['estimate']}", "  ")
+        if cells["reason"]:
+            _say_wrapped(console, cells["reason"], "    ")
+        _say_wrapped(console, "; ".join(numbers), "    ", "dim")
+
+
+def _say_wrapped(console: Console, text: str, indent: str, style: str | None = None) -> None:
+    """Print a paragraph as wide as the console."""
+    lines = textwrap.wrap(
+        text, console.width, initial_indent=indent, subsequent_indent="    ", break_on_hyphens=False
+    )
+    console.print("\n".join(lines), style=style, markup=False, highlight=False)
 
 
 def verdict_cells(v: Verdict) -> dict[str, str]:
@@ -54,51 +60,11 @@ def verdict_cells(v: Verdict) -> dict[str, str]:
     }
 
 
-def compare(
-    mine: Record,
-    recorded: Record,
-    configs: Sequence[RunConfig],
-    arms: Mapping[str, str] | None = None,
-) -> pd.DataFrame:
-    """Compare final win rates per cell of ``configs`` on the seeds that both records have.
-
-    Args:
-        mine: the user's runs.
-        recorded: those of the record.
-        configs: a grid's.
-        arms: by ``config_hash``, for the names of cells.
-
-    Returns:
-        One row per cell: seeds in common, how many of those runs are ``identical`` in every
-        evaluated number, mean difference (mine minus recorded) with its 95% t-interval over seeds.
-    """
-    rows = []
-    cells = {config.config_hash(): config for config in configs}
-    theirs = _evaluations(recorded.curves)
-    ours = _evaluations(mine.curves[mine.curves["seed"].isin(recorded.curves["seed"])])
-    for key, config in cells.items():
-        sides = [
-            side.final[side.final["config_hash"] == key].set_index("seed")
-            for side in (mine, recorded)
-        ]
-        seeds = sorted(set(sides[0].index) & set(sides[1].index))
-        win_rates = [side.loc[seeds, "win_rate"] for side in sides]
-        interval = t_interval((win_rates[0] - win_rates[1]).to_numpy())
-        rows.append(
-            {
-                "cell": cell_name(config, arms),
-                "seeds": len(seeds),
-                "identical": sum(ours[key, seed].equals(theirs[key, seed]) for seed in seeds),
-                "difference": interval.estimate,
-                "lo": interval.lo,
-                "hi": interval.hi,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def print_comparison(console: Console, compared: pd.DataFrame) -> None:
-    """Say in a line that all runs are identical to the record, or print the cells that are not."""
+    """Say in a line that all runs are identical to the record, or print the cells that are not.
+
+    Of those it says whether the difference is within what the spread of seeds explains.
+    """
     seeds, identical = int(compared["seeds"].sum()), int(compared["identical"].sum())
     if not seeds:
         say(console, "The record has none of these runs to compare with.")
@@ -106,28 +72,33 @@ def print_comparison(console: Console, compared: pd.DataFrame) -> None:
     say(console, f"Compared with the record: {identical} of {seeds} runs are identical.")
     other = compared[compared["identical"] < compared["seeds"]]
     if len(other):
-        rows = [
-            {
-                "cell": row["cell"],
-                "seeds": str(row["seeds"]),
-                "identical": str(row["identical"]),
-                "win rate, mine - recorded": interval_text(row["difference"], row["lo"], row["hi"]),
-            }
-            for row in other.to_dict("records")
-        ]
-        print_frame(console, pd.DataFrame(rows), "Cells that differ from the record")
+        title = "Final win rates of the cells that differ from the record"
+        _print_cells(console, other, ["seeds", "identical"], title)
 
 
-def cell_name(config: RunConfig, arms: Mapping[str, str] | None = None) -> str:
-    """Return what a cell of a grid is called: its arm, where there are arms by ``config_hash``.
+def print_beside(console: Console, compared: pd.DataFrame) -> None:
+    """Print the runs of another directory and how they differ from those of the same setting."""
+    _print_cells(
+        console,
+        compared,
+        ["seeds", "win_rate"],
+        "Its final win rates against those of the same setting here",
+    )
 
-    A series stands in place of its algorithm.
-    """
-    name = (arms or {}).get(config.config_hash(), "")
-    if name.startswith(config.algorithm.name):
-        return f"{config.stage.sizes} {name} {config.schedule}"
-    kind = name or timed_arm(config) or config.lr_schedule
-    return f"{config.stage.sizes} {config.algorithm.name} {config.schedule} {kind}"
+
+def _print_cells(
+    console: Console, compared: pd.DataFrame, columns: Sequence[str], title: str
+) -> None:
+    rows = [
+        {
+            **{name: row[name] for name in ["cell", *columns]},
+            "mine - recorded": interval_text(row["difference"], row["lo"], row["hi"]),
+            "spread": row["spread"],
+            "verdict": row["verdict"],
+        }
+        for row in compared.to_dict("records")
+    ]
+    print_frame(console, pd.DataFrame(rows), title)
 
 
 def say_what_is_missing(
@@ -171,15 +142,6 @@ def say_what_is_mixed(console: Console, rows: pd.DataFrame) -> None:
 def _some(names: Sequence[str], most: int = 4) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"
-
-
-def _evaluations(curves: pd.DataFrame) -> dict[tuple[Any, ...], pd.DataFrame]:
-    """Return what was evaluated of each run, by ``config_hash`` and seed, but for the times."""
-    first = list(curves.columns).index("step")
-    return {
-        key: run.iloc[:, first:].drop(columns=TIMES, errors="ignore").reset_index(drop=True)
-        for key, run in curves.groupby(["config_hash", "seed"])
-    }
 
 
 def interval_text(estimate: float, lo: float, hi: float) -> str:

@@ -39,6 +39,9 @@ class Reproduction:
     measure: Callable[[Options], None] | None = None  # in place of the runs of a grid
     read: Callable[[Path], Record | None] | None = None  # reads what was measured from a directory
     presets: tuple[str, ...] = ORDER  # where it can be made
+    ranks: tuple[str, ...] = (
+        "algorithm",
+    )  # columns of ``Record.final`` that name what it compares
 
     def arms(self, runs: Sequence[RunConfig], preset: Preset) -> dict[str, str]:
         """Return the arm of each cell by ``config_hash``; none where there are no arms."""

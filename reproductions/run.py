@@ -16,23 +16,34 @@ from bench.command import run_command
 from bench.config import RunConfig
 from bench.errors import UserError
 from bench.experiments.flags import refuse_records
+from bench.experiments.progress import say
 from bench.experiments.starting_models import check, starting_models
 from bench.experiments.sweep import locked, sweep
+from bench.records import store
 from reproductions import fresh
 from reproductions.options import Options, parse
+from reproductions.page import render
+from reproductions.page.section import Section
 from reproductions.reproduction import Reproduction
 from reproductions.show import show
 
 
-def reproduce(*wanted: Reproduction) -> NoReturn:
+def reproduce(*wanted: Reproduction, page: bool = False) -> NoReturn:
     """Do what the command line asks, for one or several reproductions, and exit."""
-    sys.exit(main(wanted))
+    sys.exit(main(wanted, page=page))
 
 
-def main(wanted: Sequence[Reproduction], arguments: Sequence[str] | None = None) -> int:
+def main(
+    wanted: Sequence[Reproduction], arguments: Sequence[str] | None = None, *, page: bool = False
+) -> int:
     """Run, draw and judge; return the exit status: 1 if a run failed, 2 for bad input.
 
     A figure that cannot be measured or shown does not stop the others; the status is the worst.
+
+    Args:
+        wanted: what is made.
+        arguments: of the command line; None: the process's.
+        page: whether what was shown is also written as a page, ``report.html``.
     """
     console = Console()
     statuses = [0]
@@ -45,17 +56,28 @@ def main(wanted: Sequence[Reproduction], arguments: Sequence[str] | None = None)
         plans = {one.name: _runs(one, options) for one in possible}
         if not options.replot and any(plans.values()):
             _run(list(_unique(plans.values())), options, console)
-        statuses.extend(_make(one, plans[one.name], options, console) for one in possible)
+        sections: list[Section] = []
+        statuses.extend(_make(one, plans[one.name], options, console, sections) for one in possible)
+        if page and sections:
+            path = options.results_dir / render.PAGE
+            store.write_bytes(path, render.page(sections, options.preset).encode())
+            say(console, f"Report: {path}")
 
     return max(run_command(command), *statuses)
 
 
-def _make(one: Reproduction, runs: Sequence[RunConfig], options: Options, console: Console) -> int:
-    """Measure, if that is what it takes, and show; return the exit status of this figure."""
+def _make(
+    one: Reproduction,
+    runs: Sequence[RunConfig],
+    options: Options,
+    console: Console,
+    sections: list[Section],
+) -> int:
+    """Measure, if that is what it takes, and show, which adds a section; return the status."""
     try:
         if one.measure is not None and not options.replot:
             one.measure(options)
-        show(one, runs, options, console)
+        sections.append(show(one, runs, options, console))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

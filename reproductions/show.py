@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 from rich.console import Console
 
@@ -17,10 +18,12 @@ from bench.records.marker import mark
 from plots.analysis import claims, registry
 from plots.analysis.frames import Record
 from plots.drawing import style
+from reproductions.comparison import compare, compare_beside
 from reproductions.loading import beside, find_record, load, load_beside
 from reproductions.options import Options
+from reproductions.page.section import Section
 from reproductions.report import (
-    compare,
+    print_beside,
     print_comparison,
     print_verdicts,
     say_what_is_missing,
@@ -31,14 +34,17 @@ from reproductions.reproduction import CLAIMS, Reproduction
 KINDS = {".parquet": "Table", ".json": "Trace"}  # by suffix; the others are figures
 
 
-def show(one: Reproduction, runs: Sequence[RunConfig], options: Options, console: Console) -> None:
-    """Draw, tabulate, judge and compare.
+def show(
+    one: Reproduction, runs: Sequence[RunConfig], options: Options, console: Console
+) -> Section:
+    """Draw, tabulate, judge and compare; return what was shown.
 
     Raises:
         UserError: there is nothing to show, or a file cannot be read or written.
     """
     source, record = find_record(one, runs, options)
-    drawn, arms = record, one.arms(runs, options.preset) or one.names(runs)
+    drawn, others = record, None
+    arms = one.arms(runs, options.preset) or one.names(runs)
     if options.beside is not None and runs and one.draw is not None:
         others = load_beside(options.beside, runs, options.preset, arms=one.arm is not None)
         drawn = beside(record, others)
@@ -46,7 +52,8 @@ def show(one: Reproduction, runs: Sequence[RunConfig], options: Options, console
     judged: list[claims.Verdict] = []
     if options.preset.verdicts:
         judged = claims.judge(registry.load(CLAIMS), one.name, record, options.preset.name)
-    paths = _files(one, drawn, judged, options, console)
+    table = one.tabulate(drawn, options) if one.tabulate is not None else None
+    paths = _files(one, drawn, table, judged, options, console)
     if options.preset.verdicts:
         if judged:
             print_verdicts(console, judged)
@@ -54,24 +61,42 @@ def show(one: Reproduction, runs: Sequence[RunConfig], options: Options, console
         _say_what_is_tuned_elsewhere(record, options, console)
     else:
         say(console, f"Preset {options.preset.name} shows that the code runs: no verdicts.")
+    compared = next_to = None
     if runs and source != options.record_dir and store.has_runs(options.record_dir):
         recorded = load(options.record_dir, runs, options.preset, all_seeds=True)
-        print_comparison(console, compare(record, recorded, runs, arms))
+        compared = compare(record, recorded, runs, arms)
+        print_comparison(console, compared)
     say(console, f"Data: {source}{_coverage(record, runs)}")
     say_what_is_mixed(console, record.final if runs else record.throughput)
     for remark in drawn.remarks:
         say(console, remark)
     if runs:
         say_what_is_missing(console, record, runs, arms)
-    if drawn is not record:
-        say(console, f"Beside it: {options.beside} ({len(drawn.final) - len(record.final)} runs)")
+    if others is not None:
+        say(console, f"Beside it: {options.beside} ({len(others.final)} runs)")
+        next_to = compare_beside(others, record)
+        print_beside(console, next_to)
     for path in paths:
         say(console, f"{KINDS.get(path.suffix, 'Figure')}: {path}")
+    return Section(
+        one=one,
+        preset=options.preset,
+        runs=runs,
+        record=record,
+        drawn=drawn,
+        source=source,
+        judged=judged,
+        table=table,
+        figure=next((path for path in paths if path.suffix == ".svg"), None),
+        compared=compared,
+        beside=next_to,
+    )
 
 
 def _files(
     one: Reproduction,
-    record: Record,
+    drawn: Record,
+    table: pd.DataFrame | None,
     judged: Sequence[claims.Verdict],
     options: Options,
     console: Console,
@@ -82,13 +107,12 @@ def _files(
     mark(options.results_dir)
     paths: list[Path] = []
     if one.draw is not None:
-        figure = one.draw(record)
+        figure = one.draw(drawn)
         if saturated := [v.claim.id for v in judged if v.status == "invalid: saturated"]:
             bound = "all arms are at the ceiling, or all at 0"
             style.remark(figure, f"Invalid, saturated ({bound}): {', '.join(saturated)}")
         paths += style.save(figure, figures / one.name)
-    if one.tabulate is not None:
-        table = one.tabulate(record, options)
+    if table is not None:
         if table.empty:
             say(console, "Too few of the grid's cells for its table.")
         else:
@@ -96,7 +120,7 @@ def _files(
             paths.append(figures / f"{one.name}.parquet")
             store.write_arrow(paths[-1], pa.Table.from_pandas(table, preserve_index=False))
     if one.export is not None:
-        paths += one.export(record, figures)
+        paths += one.export(drawn, figures)
     return paths
 
 

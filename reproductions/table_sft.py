@@ -63,7 +63,12 @@ def _agreement(options: Options) -> dict[str, float]:
 
 
 REPRODUCTION = Reproduction(
-    name="table_sft", caption=__doc__, grid=grid, tabulate=tabulate, every_seed=False
+    name="table_sft",
+    caption=__doc__,
+    grid=grid,
+    tabulate=tabulate,
+    every_seed=False,
+    ranks=("model",),
 )
 
 if __name__ == "__main__":

@@ -12,7 +12,13 @@ from rich.table import Table
 
 def print_frame(console: Console, frame: pd.DataFrame, title: str) -> None:
     """Print a data frame of text and numbers as a table."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for column in frame.columns:
         numeric = pd.api.types.is_numeric_dtype(frame[column])
         table.add_column(

@@ -92,6 +92,7 @@ class Claim:
     arms: tuple[str, ...] = ()  # as the figure names them; the others are compared with the first
     variant_of: str = ""  # the claim whose estimand is the primary one; empty: this claim's is
     published: float | None = None
+    published_seeds: int = 1  # that the published number is from
     lr_schedule: str = "per_update"
     minimum_preset: str = "tiny"
     minimum_seeds: int = 5

@@ -136,7 +136,7 @@ def updates(ax: Axes, frame: pd.DataFrame) -> None:
     beside = dict(zip(UPDATES, np.linspace(-0.34, 0.26, len(UPDATES)), strict=True))
     for (model, benchmark), group in rows.groupby(["model", "benchmark"]):
         found = {row["series"]: row for row in group.to_dict("records")}
-        for name in found.keys() & UPDATES.keys():
+        for name in filter(found.keys().__contains__, UPDATES):  # in one order every time
             look, x = UPDATES[name], models.index(str(model)) + beside[name]
             low, middle, high = _update_ms(found[name])
             ax.errorbar(

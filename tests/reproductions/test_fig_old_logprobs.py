@@ -1,9 +1,9 @@
 from bench.experiments.presets import preset
 from plots.analysis import claims, registry
 from reproductions import fig_old_logprobs, loading
+from reproductions.comparison import cell_name
 from reproductions.fig_old_logprobs import REPRODUCTION
 from reproductions.options import Options
-from reproductions.report import cell_name
 from reproductions.reproduction import CLAIMS
 from reproductions.run import main
 from tests.bench import fakes

@@ -53,6 +53,7 @@ OWN = (
     "logs/sft-0.1m-0123456789ab.log",
     "logs/reward-0.1m-0123456789ab-s0.log",
     "logs/worker-77.log",
+    "report.html",
 )
 
 

@@ -11,7 +11,7 @@ from bench.experiments.presets import preset
 from bench.records import store
 from bench.records.merge import merge
 from bench.staleness import ON_POLICY
-from reproductions import report
+from reproductions import comparison, report
 from reproductions import run as script
 from reproductions.ablation_lr_schedule import REPRODUCTION as ABLATION
 from reproductions.ablation_lr_schedule import arm
@@ -44,9 +44,9 @@ def test_replot_draws_the_record_judges_it_and_names_the_files(results, capsys):
     assert figure.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
     assert "<svg" in figure.with_suffix(".svg").read_text()
     # C1 is minus the slope of the win rate per doubling, made up as 0.02; margin 0.0125
-    (line,) = (line for line in output.splitlines() if line.strip().startswith("C1 "))
-    assert "reproduced at tiny scale" in line
-    assert "+0.02" in line
+    _, _, after = output.partition("\nC1: ")
+    verdict = after.splitlines()[1]
+    assert "reproduced at tiny scale, estimate +0.0198" in verdict
 
 
 def test_replot_prefers_the_users_runs_and_compares_them_with_the_record(results, capsys):
@@ -87,7 +87,7 @@ def test_compare_gives_the_paired_difference_where_runs_differ(results):
     mine, recorded = (
         load(results / place, runs, TINY.preset, all_seeds=True) for place in ("mine", "recorded")
     )
-    compared = report.compare(mine, recorded, runs)
+    compared = comparison.compare(mine, recorded, runs)
     assert compared["cell"].tolist() == [
         "fake rloo reuse(2) per_update",
         "fake rloo reuse(4) per_update",
@@ -100,16 +100,16 @@ def test_compare_gives_the_paired_difference_where_runs_differ(results):
 
 def test_print_comparison_names_the_cells_that_differ(capsys):
     rows = [
-        ("a", 2, 2, 0.0, 0.0, 0.0),
-        ("b", 2, 1, 0.01, -0.02, 0.04),
-        ("c", 0, 0, *[float("nan")] * 3),
+        ("a", 2, 2, 0.0, 0.0, 0.0, 0.01, "identical"),
+        ("b", 2, 1, 0.01, -0.02, 0.04, 0.02, "agrees"),
+        ("c", 0, 0, *[float("nan")] * 4, "no seed in common"),
     ]
-    columns = ["cell", "seeds", "identical", "difference", "lo", "hi"]
+    columns = ["cell", "seeds", "identical", "difference", "lo", "hi", "spread", "verdict"]
     report.print_comparison(Console(width=120), pd.DataFrame(rows, columns=columns))
     output = capsys.readouterr().out
     assert "Compared with the record: 3 of 4 runs are identical." in output
     body = [line.split() for line in output.splitlines()[-3:] if line.strip()]
-    assert body[-1] == ["b", "2", "1", "+0.0100", "[-0.0200,", "+0.0400]"]
+    assert body[-1] == ["b", "2", "1", "+0.0100", "[-0.0200,", "+0.0400]", "0.02", "agrees"]
 
 
 def test_load_takes_the_latest_run_of_a_cell_and_seed(results):

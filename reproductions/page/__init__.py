@@ -1,0 +1,1 @@
+"""The page report.html, and what REPORT.md and the console share with it."""
