@@ -84,11 +84,24 @@ class Outputs:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """Where a loss with advantages does not count in full; of tokens, [M, T], or completions, [M].
+
+    Something clipped may still have a gradient, as under CISPO. What is masked has weight 0.
+    """
+
+    advantages: Tensor
+    is_clipped: Tensor  # bool
+    is_masked: Tensor  # bool
+
+
+@dataclass(frozen=True, slots=True)
 class LossOutput:
     """A scalar to differentiate and detached numbers to record (names become ``steps`` metrics)."""
 
     loss: Tensor
     metrics: Mapping[str, float]
+    limits: Limits | None = None  # None: the loss has no clip and no mask
 
 
 @dataclass(frozen=True, slots=True)

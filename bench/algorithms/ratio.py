@@ -9,6 +9,7 @@ from bench.algorithms.base import (
     Algorithm,
     Inputs,
     Level,
+    Limits,
     LossOutput,
     Minibatch,
     OldLogprobs,
@@ -133,15 +134,18 @@ class RatioAlgorithm(Algorithm):
             "advantage_std": batch.targets["advantages"].std(correction=0),
             "kl_ref_mean": kl_ref.mean(),
         }
+        is_masked = is_clipped.new_zeros(is_clipped.shape).bool()
         if self.correction is not None:
             weights, is_cut = batch.targets["weights"], batch.targets["is_cut"]
+            is_masked = weights == 0
             valid = weights[batch.mask] if weights.dim() == 2 else weights
             metrics |= {
                 "weight_mean": _mean(weights, batch.mask),
                 "weight_max": valid.max(),
                 "weight_cut_fraction": _mean(is_cut.double(), batch.mask),
             }
-        return LossOutput(loss, as_metrics(**metrics | others))
+        limits = Limits(batch.targets["advantages"], is_clipped, is_masked)
+        return LossOutput(loss, as_metrics(**metrics | others), limits)
 
 
 def _mean(x: Tensor, mask: Tensor) -> Tensor:
