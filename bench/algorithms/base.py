@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Named = TypeVar("Named")  # a dataclass that is known by name
-OldLogprobs = Literal["behaviour", "proximal", "decoupled"]
+OldLogprobs = Literal["behaviour", "proximal", "decoupled", "interpolated"]
 Level = Literal["token", "sequence"]  # what a term of a loss, or a weight, belongs to
 
 
@@ -29,13 +29,15 @@ class Inputs:
     """All that is known of a batch before its first optimiser step. Shapes as in ``bench.types``.
 
     ``proximal_logprobs`` are the learner's at the start of the step; None where the algorithm's
-    old log-probs are the behaviour policy's. ``values`` are the value model's at the start of the
-    step: ``values[:, t]`` is the value of the state *before* token t.
+    old log-probs are not the learner's. ``values`` are the value model's at the start of the step:
+    ``values[:, t]`` is the value of the state *before* token t. ``policy_version`` is the
+    learner's before the step.
     """
 
     scored: ScoredRollouts
     proximal_logprobs: Tensor | None  # [R, T]
     values: Tensor | None  # [R, T]
+    policy_version: int = 0
 
     @property
     def mask(self) -> Tensor:
@@ -46,6 +48,15 @@ class Inputs:
     def behaviour_logprobs(self) -> Tensor:
         """The engine's log-probs at sampling: [R, T]."""
         return self.scored.rollouts.logprobs
+
+    @property
+    def staleness(self) -> Tensor:
+        """How many updates ago each token was sampled: [R, T] int64, meaningless at padding."""
+        rollouts = self.scored.rollouts
+        versions = rollouts.token_versions
+        if versions is None:
+            versions = rollouts.completion_mask.long().fill_(rollouts.policy_version)
+        return self.policy_version - versions
 
     @property
     def old_logprobs(self) -> Tensor:

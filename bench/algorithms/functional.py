@@ -120,6 +120,27 @@ def clipped_surrogate(
     return unclipped.maximum(clipped), clipped > unclipped
 
 
+def within_second_moment(squares: Tensor, candidates: Tensor, budget: float) -> Tensor:
+    """Return which candidates are left when the largest are dropped until the mean fits.
+
+    Equal squares stay or go together.
+
+    Args:
+        squares: of any shape.
+        candidates: which of them count, of the same shape, bool.
+        budget: what the mean of those that are left is at most.
+
+    Source: arXiv:2510.01161.
+    """
+    import torch
+
+    ascending = squares[candidates].sort().values
+    means = ascending.cumsum(0) / torch.arange(1, len(ascending) + 1, device=squares.device)
+    too_large = ascending[means > budget]
+    least = too_large.min() if len(too_large) else torch.inf
+    return candidates & (squares < least)
+
+
 def as_metrics(**values: Tensor) -> dict[str, float]:
     """Return scalar tensors as numbers, with one transfer from the device for all of them."""
     import torch

@@ -58,16 +58,17 @@ class Grpo(RatioAlgorithm):
     def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
         """Return the mean over completions, of R rows."""
         mask, advantages = batch.mask, batch.targets["advantages"]
-        log_ratio = (outputs.logprobs - batch.old_logprobs).masked_fill(~mask, 0)
+        weighed = self.ratio(outputs, batch)
         per_token, is_clipped = clipped_surrogate(
-            log_ratio, advantages[:, None], self.clip_range, self.clip_range
+            weighed.log_ratio, advantages[:, None], self.clip_range, self.clip_range
         )
         d = (batch.targets["ref_logprobs"] - outputs.logprobs).masked_fill(~mask, 0)
-        per_token = self.corrected(per_token, batch) + self.kl_coef * (d.exp() - d - 1)
+        per_token = weighed.weigh(per_token) + self.kl_coef * (d.exp() - d - 1)
         return self.output(
             sequence_mean(per_token, mask).mean(),
             batch,
-            ratio=log_ratio.exp(),
+            weighed,
+            ratio=weighed.log_ratio.exp(),
             is_clipped=is_clipped,
             kl_ref=-d.sum(1),
         )

@@ -51,13 +51,15 @@ class Gspo(RatioAlgorithm):
 
     def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
         """Return the mean over completions, of R rows."""
-        log_ratio = sequence_mean(outputs.logprobs - batch.old_logprobs, batch.mask)
+        weighed = self.ratio(outputs, batch)
+        log_ratio = sequence_mean(weighed.log_ratio, batch.mask)
         per_row, is_clipped = clipped_surrogate(
             log_ratio, batch.targets["advantages"], self.clip_low, self.clip_high
         )
         return self.output(
-            self.corrected(per_row, batch).mean(),
+            weighed.weigh(per_row).mean(),
             batch,
+            weighed,
             ratio=log_ratio.exp(),
             is_clipped=is_clipped,
             kl_ref=batch.targets["kl_ref"],

@@ -54,7 +54,8 @@ class Rloo(RatioAlgorithm):
     def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
         """Return the mean over completions, of R rows."""
         mask, advantages = batch.mask, batch.targets["advantages"]
-        log_ratio = sequence_sum(outputs.logprobs - batch.old_logprobs, mask)
+        weighed = self.ratio(outputs, batch)
+        log_ratio = weighed.log_ratio.sum(1)
         if self.clip_range is None:
             per_row = -advantages * sequence_sum(outputs.logprobs, mask)
             is_clipped = batch.rows.new_zeros(len(batch.rows))
@@ -63,8 +64,9 @@ class Rloo(RatioAlgorithm):
                 log_ratio, advantages, self.clip_range, self.clip_range
             )
         return self.output(
-            self.corrected(per_row, batch).mean(),
+            weighed.weigh(per_row).mean(),
             batch,
+            weighed,
             ratio=log_ratio.exp(),
             is_clipped=is_clipped,
             kl_ref=batch.targets["kl_ref"],

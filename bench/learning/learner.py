@@ -199,11 +199,11 @@ class Learner:
         proximal = values = None
         rows = self._parts(torch.arange(len(sequences.tokens), device=sequences.tokens.device))
         parts = [sequences.select(part) for part in rows]
-        if self.algorithm.old_logprobs != "behaviour":
+        if self.algorithm.old_logprobs in ("proximal", "decoupled"):
             proximal = _in_parts(self._logprobs, parts, rows)
         if self.value_model is not None:
             values = _in_parts(self._values, parts, rows)
-        return Inputs(scored, proximal, values)
+        return Inputs(scored, proximal, values, self.policy_version)
 
     def _backward(self, sequences: Sequences, batch: Minibatch) -> _Backward:
         """Accumulate the gradient of the algorithm's loss; return what is known of it.
