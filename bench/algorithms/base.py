@@ -154,6 +154,15 @@ def positive(default: float | None) -> Any:
     return field(default=default, metadata={"check": check})
 
 
+def number(default: float) -> Any:
+    """Return a dataclass field for a finite number."""
+
+    def check(value: Any) -> str | None:
+        return None if _is_number(value) else "a number"
+
+    return field(default=default, metadata={"check": check})
+
+
 def non_negative(default: float) -> Any:
     """Return a dataclass field for a finite number, at least 0."""
 
@@ -231,7 +240,7 @@ def differences(params: Any, *, always: str | None = None) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Algorithm(ABC):
-    """An algorithm and its hyper-parameters; see ``copg.py`` for a short full example,
+    """An algorithm and its hyper-parameters; see ``regression.py`` for a full example,
     and ``ratio.py`` for those whose loss has a ratio.
 
     Attributes:

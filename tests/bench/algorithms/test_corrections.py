@@ -320,3 +320,13 @@ def test_second_moment_of_what_is_left_fits_and_one_more_would_not(seed):
     assert torch.cat([squares[left], squares[dropped].min()[None]]).mean() > 0.3
     assert not within_second_moment(squares, candidates, 0.0).any()
     assert torch.equal(within_second_moment(squares, candidates, 1.0), candidates)
+
+
+@pytest.mark.parametrize(("low", "high", "weights"), [(0.5, 1.2, [0, 1]), (0.8, 1.4, [1, 0])])
+def test_geometric_mask_has_two_bounds(fixture_batch, low, high, weights):
+    # Geometric means 1.305605 | .740818.
+    inputs, _ = fixture_batch(padding=0.0)
+    log_ratio = inputs.proximal_logprobs - inputs.behaviour_logprobs
+    found, is_cut = GeometricMask(low=low, high=high).weights(log_ratio, inputs.mask)
+    assert found.tolist() == weights
+    assert is_cut.tolist() == [not weight for weight in weights]

@@ -40,6 +40,18 @@ def test_registry_and_build_import_no_torch():
         ("gspo", 2, 1, "behaviour", True, False),
         ("cispo", 2, 1, "behaviour", True, False),
         ("topr", 2, 1, "behaviour", True, False),
+        ("asymre", 2, 1, "behaviour", True, False),
+        ("dapo", 2, 1, "behaviour", True, False),
+        ("dppo", 2, 1, "behaviour", True, False),
+        ("dr_grpo", 2, 1, "behaviour", True, False),
+        ("gspo_scaled", 2, 1, "behaviour", True, False),
+        ("kimi", 2, 1, "behaviour", True, False),
+        ("m2po", 2, 1, "behaviour", True, False),
+        ("oapl", 2, 1, "behaviour", True, False),
+        ("rebel", 2, 1, "behaviour", True, False),
+        ("rloo_nll", 2, 1, "behaviour", True, False),
+        ("sapo", 2, 1, "behaviour", True, False),
+        ("vespo", 2, 1, "behaviour", True, False),
     ],
 )
 def test_build_gives_the_defaults(name, k, epochs, old_logprobs, needs_ref, needs_values):
