@@ -145,15 +145,14 @@ class Learner:
             rollouts, sequences, ref_logprobs=self.algorithm.needs_ref_logprobs
         )
         scored_at = time.perf_counter()
-        learning_rate = self.config.learning_rate_at(version)
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = self.config.learning_rate_at(version)
         trained = self._train(scored, sequences) if _finite(scored) else _UNTRAINABLE
         self.policy_version += 1
 
         return LearnerStep(
             policy_version=version,
-            learning_rate=learning_rate,
+            learning_rate=self._optimizer.param_groups[0]["lr"],
             loss=trained.loss,
             grad_norm=trained.grad_norm,
             reward_mean=float(scored.rewards.mean()),
@@ -180,6 +179,8 @@ class Learner:
                 )
                 cosine = self._gradient_cosine(self._parameters[: self._policy_parameters])
                 measured["gradient_cosine"] = cosine
+                if self.config.lr_scale == "ess":
+                    self._scale_learning_rate(float(measured["ess_fraction"]) ** 0.5)
             if done.gradient is not None:
                 measured |= diagnostics.of_loss(done.gradient, batch.mask, done.result.limits)
             grad_norm = float(
@@ -192,6 +193,10 @@ class Learner:
             self._optimizer.step()
         columns = diagnostics.as_columns(measured)
         return _Trained(loss, grad_norm, float(gap), done.result.metrics, columns)
+
+    def _scale_learning_rate(self, scale: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] *= scale
 
     @torch.no_grad()
     def _inputs(self, scored: ScoredRollouts, sequences: Sequences) -> Inputs:
