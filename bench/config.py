@@ -19,6 +19,10 @@ from bench.stage_config import StageConfig
 from bench.staleness import Schedule
 
 LrSchedule = Literal["per_update", "per_round"]
+LrScale = Literal["none", "ess"]
+# Fields of a run that came later. At their default they are no part of its identity, so that runs
+# from before there was such a field keep their ids.
+LATER = ("lr_scale",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,9 @@ class RunConfig:
     prompts_per_batch: int
     learning_rate: float  # at the start; decays linearly to 0
     lr_schedule: LrSchedule = "per_update"  # when the linear decay takes a step
+    # What multiplies the learning rate of an update: nothing, or the root of the effective sample
+    # size as a share of the batch, which is 1 on-policy (VCPO, arXiv:2602.17616).
+    lr_scale: LrScale = "none"
     temperature: float = 0.7  # of sampling in training
     max_completion_tokens: int
     missing_eos_penalty: float | None = -1.0  # replaces the reward of an unfinished completion
@@ -77,8 +84,11 @@ class RunConfig:
                 f"lr_schedule = {self.lr_schedule!r}: allowed are per_update, per_round"
             )
 
+        if self.lr_scale not in ("none", "ess"):
+            raise UserError(f"lr_scale = {self.lr_scale!r}: allowed are none, ess")
+
     def learning_rate_at(self, step: int) -> float:
-        """Return the learning rate of optimiser step ``step`` (0-based): linear decay to 0.
+        """Return the learning rate of update ``step`` (0-based), not scaled: linear decay to 0.
 
         As in the authors' code the schedule is stepped before the update it serves, so the last
         step has rate 0. ``per_update`` steps it once per update; ``per_round`` once per generation
@@ -88,9 +98,12 @@ class RunConfig:
         return self.learning_rate * (1 - (step // n + 1) * n / self.updates)
 
     def cell(self) -> dict[str, Any]:
-        """Return all semantic fields but the seed, as plain JSON."""
+        """Return all semantic fields but the seed, as plain JSON; see ``LATER``."""
         fields = asdict(self)
         del fields["seed"]
+        for name in LATER:
+            if fields[name] == getattr(RunConfig, name):
+                del fields[name]
         return fields | {
             "stage": self.stage.identity(),
             "algorithm": self.algorithm.name,

@@ -175,6 +175,7 @@ class Run:
                 learn_s=measured.learn_s,
                 publish_s=end - learned,
                 metrics={**measured.metrics, **rollouts.transfer},
+                **measured.diagnostics,
             )
         )
         scored = waited + measured.score_s

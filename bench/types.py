@@ -106,6 +106,8 @@ class LearnerStep:
     score_s: float
     learn_s: float
     metrics: Mapping[str, float]  # the algorithm's own
+    # The columns of ``StepRecord`` that may be None, by name.
+    diagnostics: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def finite(self) -> bool:
@@ -134,6 +136,21 @@ class StepRecord:
     learn_s: float
     publish_s: float
     metrics: Mapping[str, float] = field(default_factory=dict)  # the algorithm's, the source's
+    # Diagnostics, whatever the loss: see ``bench.learning.diagnostics``. None: not defined.
+    ess_fraction: float | None = None
+    log_ratio_square_mean: float | None = None
+    log_ratio_max_nats: float | None = None
+    kl_k1_nats: float | None = None
+    kl_k3_nats: float | None = None
+    entropy_nats: float | None = None
+    length_mean_tokens: float | None = None
+    length_max_tokens: float | None = None
+    gradient_cosine: float | None = None
+    raised_fraction: float | None = None
+    clip_fraction_positive: float | None = None
+    clip_fraction_negative: float | None = None
+    mask_fraction_positive: float | None = None
+    mask_fraction_negative: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Named = TypeVar("Named")  # a dataclass that is known by name
-OldLogprobs = Literal["behaviour", "proximal", "decoupled"]
+OldLogprobs = Literal["behaviour", "proximal", "decoupled", "interpolated"]
 Level = Literal["token", "sequence"]  # what a term of a loss, or a weight, belongs to
 
 
@@ -29,13 +29,15 @@ class Inputs:
     """All that is known of a batch before its first optimiser step. Shapes as in ``bench.types``.
 
     ``proximal_logprobs`` are the learner's at the start of the step; None where the algorithm's
-    old log-probs are the behaviour policy's. ``values`` are the value model's at the start of the
-    step: ``values[:, t]`` is the value of the state *before* token t.
+    old log-probs are not the learner's. ``values`` are the value model's at the start of the step:
+    ``values[:, t]`` is the value of the state *before* token t. ``policy_version`` is the
+    learner's before the step.
     """
 
     scored: ScoredRollouts
     proximal_logprobs: Tensor | None  # [R, T]
     values: Tensor | None  # [R, T]
+    policy_version: int = 0
 
     @property
     def mask(self) -> Tensor:
@@ -46,6 +48,15 @@ class Inputs:
     def behaviour_logprobs(self) -> Tensor:
         """The engine's log-probs at sampling: [R, T]."""
         return self.scored.rollouts.logprobs
+
+    @property
+    def staleness(self) -> Tensor:
+        """How many updates ago each token was sampled: [R, T] int64, meaningless at padding."""
+        rollouts = self.scored.rollouts
+        versions = rollouts.token_versions
+        if versions is None:
+            versions = rollouts.completion_mask.long().fill_(rollouts.policy_version)
+        return self.policy_version - versions
 
     @property
     def old_logprobs(self) -> Tensor:
@@ -84,11 +95,24 @@ class Outputs:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """Where a loss with advantages does not count in full; of tokens, [M, T], or completions, [M].
+
+    Something clipped may still have a gradient, as under CISPO. What is masked has weight 0.
+    """
+
+    advantages: Tensor
+    is_clipped: Tensor  # bool
+    is_masked: Tensor  # bool
+
+
+@dataclass(frozen=True, slots=True)
 class LossOutput:
     """A scalar to differentiate and detached numbers to record (names become ``steps`` metrics)."""
 
     loss: Tensor
     metrics: Mapping[str, float]
+    limits: Limits | None = None  # None: the loss has no clip and no mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +150,15 @@ def positive(default: float | None) -> Any:
     def check(value: Any) -> str | None:
         allowed = (value is None and default is None) or (_is_number(value) and value > 0)
         return None if allowed else "a number above 0"
+
+    return field(default=default, metadata={"check": check})
+
+
+def number(default: float) -> Any:
+    """Return a dataclass field for a finite number."""
+
+    def check(value: Any) -> str | None:
+        return None if _is_number(value) else "a number"
 
     return field(default=default, metadata={"check": check})
 
@@ -207,7 +240,7 @@ def differences(params: Any, *, always: str | None = None) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Algorithm(ABC):
-    """An algorithm and its hyper-parameters; see ``copg.py`` for a short full example,
+    """An algorithm and its hyper-parameters; see ``regression.py`` for a full example,
     and ``ratio.py`` for those whose loss has a ratio.
 
     Attributes:

@@ -52,13 +52,14 @@ class Cispo(RatioAlgorithm):
     def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
         """Return the mean over tokens, of R rows."""
         mask, advantages = batch.mask, batch.targets["advantages"]
-        log_ratio = (outputs.logprobs - batch.old_logprobs).masked_fill(~mask, 0)
-        ratio = log_ratio.exp().detach()
+        weighed = self.ratio(outputs, batch)
+        ratio = weighed.log_ratio.exp().detach()
         weights = ratio.clamp(max=self.ratio_max) * advantages[:, None]
         per_token = -weights * outputs.logprobs
         return self.output(
-            token_mean(self.corrected(per_token, batch), mask),
+            token_mean(weighed.weigh(per_token), mask),
             batch,
+            weighed,
             ratio=ratio,
             is_clipped=ratio > self.ratio_max,
             kl_ref=batch.targets["kl_ref"],

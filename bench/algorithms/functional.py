@@ -62,6 +62,12 @@ def leave_one_out(rewards: Tensor, completions_per_prompt: int) -> Tensor:
     return (groups - baselines).view(-1)
 
 
+def centred(rewards: Tensor, completions_per_prompt: int) -> Tensor:
+    """Return each reward minus the mean of its prompt's K rewards: [R] -> [R]."""
+    groups = rewards.view(-1, completions_per_prompt)
+    return (groups - groups.mean(1, keepdim=True)).view(-1)
+
+
 def group_normalised(rewards: Tensor, completions_per_prompt: int) -> Tensor:
     """Return (reward - mean) / (std + 1e-4) within each prompt's K completions: [R] -> [R].
 
@@ -102,7 +108,11 @@ def random_pair(rewards: Tensor, completions_per_prompt: int) -> Tensor:
 
 
 def clipped_surrogate(
-    log_ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float
+    log_ratio: Tensor,
+    advantages: Tensor,
+    clip_low: float | Tensor,
+    clip_high: float | Tensor,
+    ratio_max: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return max(-A r, -A clip(r, 1 - low, 1 + high)) and where the clip stops the gradient.
 
@@ -111,13 +121,39 @@ def clipped_surrogate(
         advantages: A, of the same shape.
         clip_low: how far below 1 the ratio may fall where A < 0.
         clip_high: how far above 1 the ratio may rise where A > 0.
+        ratio_max: what the ratio counts at most where A < 0; above 1 + clip_high. None: no bound.
 
-    Source: arXiv:1707.06347, equation 7.
+    Source: arXiv:1707.06347, equation 7. ``ratio_max`` is c of the dual clip, arXiv:1912.09729, and
+    delta of the two-sided clip, arXiv:2505.07291: above 1 + clip_high the two are the same.
     """
     ratio = log_ratio.exp()
     unclipped = -advantages * ratio
-    clipped = -advantages * ratio.clamp(1 - clip_low, 1 + clip_high)
-    return unclipped.maximum(clipped), clipped > unclipped
+    clipped = -advantages * ratio.clamp(1 - clip_low, 1 + clip_high)  # type: ignore[arg-type]
+    if ratio_max is None:
+        return unclipped.maximum(clipped), clipped > unclipped
+    bounded = -advantages * ratio.clamp(max=ratio_max)
+    return bounded.maximum(clipped), (clipped > unclipped) | (bounded < unclipped)
+
+
+def within_second_moment(squares: Tensor, candidates: Tensor, budget: float) -> Tensor:
+    """Return which candidates are left when the largest are dropped until the mean fits.
+
+    Equal squares stay or go together.
+
+    Args:
+        squares: of any shape.
+        candidates: which of them count, of the same shape, bool.
+        budget: what the mean of those that are left is at most.
+
+    Source: arXiv:2510.01161.
+    """
+    import torch
+
+    ascending = squares[candidates].sort().values
+    means = ascending.cumsum(0) / torch.arange(1, len(ascending) + 1, device=squares.device)
+    too_large = ascending[means > budget]
+    least = too_large.min() if len(too_large) else torch.inf
+    return candidates & (squares < least)
 
 
 def as_metrics(**values: Tensor) -> dict[str, float]:

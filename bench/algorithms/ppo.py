@@ -97,11 +97,11 @@ class Ppo(RatioAlgorithm):
         """Return policy loss + value loss, of R rows."""
         assert outputs.values is not None
         mask, targets = batch.mask, batch.targets
-        log_ratio = (outputs.logprobs - batch.old_logprobs).masked_fill(~mask, 0)
+        weighed = self.ratio(outputs, batch)
         per_token, is_clipped = clipped_surrogate(
-            log_ratio, targets["advantages"], self.clip_range, self.clip_range
+            weighed.log_ratio, targets["advantages"], self.clip_range, self.clip_range
         )
-        policy_loss = token_mean(self.corrected(per_token, batch), mask)
+        policy_loss = token_mean(weighed.weigh(per_token), mask)
 
         returns, old_values = targets["returns"], targets["values"]
         values = outputs.values.masked_fill(~mask, 0)
@@ -115,7 +115,8 @@ class Ppo(RatioAlgorithm):
         return self.output(
             policy_loss + self.value_coef * value_loss,
             batch,
-            ratio=log_ratio.exp(),
+            weighed,
+            ratio=weighed.log_ratio.exp(),
             is_clipped=is_clipped,
             kl_ref=targets["kl_ref"],
             policy_loss=policy_loss,

@@ -9,14 +9,23 @@ from bench.algorithms.base import (
     Algorithm,
     Inputs,
     Level,
+    Limits,
     LossOutput,
     Minibatch,
     OldLogprobs,
+    Outputs,
     non_negative,
     one_of,
+    positive,
 )
 from bench.algorithms.corrections import AnyCorrection, Correction, ImportanceWeight
-from bench.algorithms.functional import all_rows, as_metrics, sequence_sum, token_mean
+from bench.algorithms.functional import (
+    all_rows,
+    as_metrics,
+    sequence_mean,
+    sequence_sum,
+    token_mean,
+)
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +34,22 @@ if TYPE_CHECKING:
 
 def _is_correction(value: Any) -> str | None:
     return None if value is None or isinstance(value, Correction) else "a correction, or None"
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """New against old, and the weights of the loss's terms, which have no gradient."""
+
+    log_ratio: Tensor  # log new / old, 0 at padding, [M, T]
+    weights: Tensor | None  # [M, T] or [M]; None: all are 1
+    is_cut: Tensor | None  # bool: which of them are truncated or masked
+
+    def weigh(self, terms: Tensor) -> Tensor:
+        """Return terms of the loss, [M, T] or [M], times their weights."""
+        if self.weights is None:
+            return terms
+        terms, weights = _aligned(terms, self.weights)
+        return terms * weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,22 +64,33 @@ class RatioAlgorithm(Algorithm):
     - ``decoupled``: as proximal, and ``correction`` weighs the loss by proximal against behaviour.
       Without a correction it is the plain importance weight at the level of the loss: with a loss
       on tokens, decoupled PPO. For no correction at all there is ``proximal``.
+    - ``interpolated``: as decoupled, with an estimate in place of the proximal log-probs, which
+      saves their forward pass: ``log pi_behaviour + s / (s + 1) sg(log pi_new - log pi_behaviour)``
+      for a token that is s updates old (arXiv:2512.06547). It moves with the policy, and so do the
+      weights. The KL penalty is computed from the behaviour policy's.
 
     Attributes:
         level: whether the loss is a mean over terms of tokens, [M, T], or of completions, [M].
         kl_coef: the coefficient of the KL penalty against the SFT model.
-        correction: see ``corrections.py``; only with ``decoupled``, where it is part of the
-            identity even if it was not given.
+        correction: see ``corrections.py``; only with ``decoupled`` or ``interpolated``, where it
+            is part of the identity even if it was not given.
+        negative_mask_nats: what has a negative advantage gets weight 0 in completions that the
+            policy has left by more than this: mean_t (log pi_behaviour - log pi_new), new at each
+            epoch. Means keep their denominator. None: nothing is masked. Source: arXiv:2512.02556,
+            equation 9, which states no value; TRL suggests 0.5.
 
-    With a correction there are three more metrics, at its own level: weight_mean, weight_max and
-    weight_cut_fraction (truncated or masked).
+    With any of these weights there are three more metrics, at their own level: weight_mean,
+    weight_max and weight_cut_fraction (truncated or masked).
     """
 
     level: ClassVar[Level]
 
-    old_logprobs: OldLogprobs = one_of("behaviour", "proximal", "decoupled")  # type: ignore[misc]
+    old_logprobs: OldLogprobs = one_of(  # type: ignore[misc]
+        "behaviour", "proximal", "decoupled", "interpolated"
+    )
     kl_coef: float = non_negative(0.05)
     correction: AnyCorrection = field(default=None, metadata={"check": _is_correction})
+    negative_mask_nats: float | None = positive(None)
 
     def __post_init__(self) -> None:
         """Refuse hyper-parameters out of range, and a correction that does not fit.
@@ -63,11 +99,11 @@ class RatioAlgorithm(Algorithm):
             UserError: says which, and what is allowed.
         """
         super().__post_init__()
-        if self.old_logprobs != "decoupled":
+        if self.old_logprobs not in ("decoupled", "interpolated"):
             if self.correction is not None:
                 raise UserError(
-                    f"algorithm {self.name}: correction = {self.correction.name}: "
-                    f"old_logprobs must be 'decoupled', not {self.old_logprobs!r}"
+                    f"algorithm {self.name}: correction = {self.correction.name}: old_logprobs "
+                    f"must be 'decoupled' or 'interpolated', not {self.old_logprobs!r}"
                 )
         elif self.correction is None:
             object.__setattr__(self, "correction", ImportanceWeight(level=self.level))
@@ -90,31 +126,44 @@ class RatioAlgorithm(Algorithm):
         return inputs.scored.rewards - self.kl_coef * kl_ref, kl_ref
 
     def minibatch(self, inputs: Inputs, **targets: Tensor) -> Minibatch:
-        """Return all rows with these targets and the weights of the correction, if there is one."""
-        if self.correction is not None:
-            assert inputs.proximal_logprobs is not None
-            log_ratio = (inputs.proximal_logprobs - inputs.behaviour_logprobs).detach()
-            weights, is_cut = self.correction.weights(
-                log_ratio.masked_fill(~inputs.mask, 0), inputs.mask
-            )
-            targets |= {"weights": weights, "is_cut": is_cut}
+        """Return all rows with these targets and those that ``ratio`` needs."""
+        targets["behaviour_logprobs"] = inputs.behaviour_logprobs
+        if self.old_logprobs == "interpolated":
+            targets["moved_share"] = inputs.staleness / (inputs.staleness + 1)
         return all_rows(inputs, **targets)
 
-    def corrected(self, terms: Tensor, batch: Minibatch) -> Tensor:
-        """Return the terms of the loss, [M, T] or [M], times their weights."""
-        if self.correction is None:
-            return terms
-        weights = batch.targets["weights"]
-        return terms * (weights[:, None] if weights.dim() < terms.dim() else weights)
+    def ratio(self, outputs: Outputs, batch: Minibatch) -> Ratio:
+        """Return the ratio of what ``minibatch`` prepared, with ``advantages`` of [M] or [M, T]."""
+        mask, new = batch.mask, outputs.logprobs.detach()
+        old, behaviour = batch.old_logprobs.detach(), batch.targets["behaviour_logprobs"]
+        if self.old_logprobs == "interpolated":
+            old = behaviour + batch.targets["moved_share"] * (new - behaviour)
+        log_ratio = (outputs.logprobs - old).masked_fill(~mask, 0)
+        weights = is_cut = None
+        if self.correction is not None:
+            weights, is_cut = self.correction.weights((old - behaviour).masked_fill(~mask, 0), mask)
+        if self.negative_mask_nats is not None:
+            is_left = sequence_mean(behaviour - new, mask) > self.negative_mask_nats
+            advantages, is_left = _aligned(batch.targets["advantages"], is_left)
+            is_masked = (advantages < 0) & is_left
+            if weights is None or is_cut is None:
+                weights, is_cut = (~is_masked).to(new.dtype), is_masked
+            else:
+                weights, is_masked = _aligned(weights, is_masked)
+                is_cut = _aligned(is_cut, is_masked)[0] | is_masked
+                weights = weights.masked_fill(is_masked, 0)
+        return Ratio(log_ratio, weights, is_cut)
 
     def output(
         self,
         loss: Tensor,
         batch: Minibatch,
+        weighed: Ratio,
         *,
         ratio: Tensor,
         is_clipped: Tensor,
         kl_ref: Tensor,
+        is_masked: Tensor | None = None,
         **others: Tensor,
     ) -> LossOutput:
         """Return the loss with the metrics that all losses with a ratio have.
@@ -122,26 +171,39 @@ class RatioAlgorithm(Algorithm):
         Args:
             loss: to differentiate, [].
             batch: with advantages.
+            weighed: with the weights of the loss.
             ratio: new / old, [M, T] or [M].
             is_clipped: where the ratio does not count in full, same shape.
             kl_ref: the KL from the SFT model of each completion in nats, [M].
+            is_masked: what the loss itself leaves out, same shape.
             others: the algorithm's own metrics, [].
         """
+        advantages, weights = batch.targets["advantages"], weighed.weights
         metrics = {
             "ratio_mean": _mean(ratio, batch.mask),
             "clip_fraction": _mean(is_clipped.double(), batch.mask),
-            "advantage_std": batch.targets["advantages"].std(correction=0),
+            "advantage_std": advantages.std(correction=0),
             "kl_ref_mean": kl_ref.mean(),
         }
-        if self.correction is not None:
-            weights, is_cut = batch.targets["weights"], batch.targets["is_cut"]
+        is_masked = is_clipped.new_zeros(1).bool() if is_masked is None else is_masked
+        if weights is not None and weighed.is_cut is not None:
             valid = weights[batch.mask] if weights.dim() == 2 else weights
             metrics |= {
                 "weight_mean": _mean(weights, batch.mask),
                 "weight_max": valid.max(),
-                "weight_cut_fraction": _mean(is_cut.double(), batch.mask),
+                "weight_cut_fraction": _mean(weighed.is_cut.double(), batch.mask),
             }
-        return LossOutput(loss, as_metrics(**metrics | others))
+            is_masked, without = _aligned(is_masked, weights == 0)
+            is_masked = is_masked | without
+        limits = Limits(advantages, is_clipped, is_masked)
+        return LossOutput(loss, as_metrics(**metrics | others), limits)
+
+
+def _aligned(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Give [M] beside [M, T] a second dimension, so that the two can be combined."""
+    if x.dim() < y.dim():
+        return x[:, None], y
+    return (x, y[:, None]) if y.dim() < x.dim() else (x, y)
 
 
 def _mean(x: Tensor, mask: Tensor) -> Tensor:

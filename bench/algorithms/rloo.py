@@ -12,6 +12,7 @@ from bench.algorithms.base import (
     Minibatch,
     Outputs,
     SearchGrid,
+    non_negative,
     positive,
 )
 from bench.algorithms.functional import clipped_surrogate, leave_one_out, sequence_sum
@@ -30,7 +31,8 @@ class Rloo(RatioAlgorithm):
         L = mean_i max(-A_i rho_i, -A_i clip(rho_i, 1 +- clip_range))
 
     Without a clip range (``rloo_vanilla``) there is no ratio: ``L = mean_i -A_i sum_t log pi_new``,
-    and the old log-probs enter through the KL penalty only.
+    and the old log-probs enter through the KL penalty only. ``nll_coef`` (``rloo_nll``) adds
+    ``nll_coef mean_i -sum_t log pi_new``, maximum likelihood of all completions, good or bad.
 
     Metrics: ratio_mean, clip_fraction (of completions), advantage_std, kl_ref_mean (old - ref,
     nats per completion, estimated on the batch's completions).
@@ -44,6 +46,7 @@ class Rloo(RatioAlgorithm):
     level: ClassVar[Level] = "sequence"
 
     clip_range: float | None = positive(0.2)
+    nll_coef: float = non_negative(0.0)
 
     def prepare(self, inputs: Inputs) -> Minibatch:
         """Return all rows with their advantages [R]."""
@@ -54,7 +57,8 @@ class Rloo(RatioAlgorithm):
     def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
         """Return the mean over completions, of R rows."""
         mask, advantages = batch.mask, batch.targets["advantages"]
-        log_ratio = sequence_sum(outputs.logprobs - batch.old_logprobs, mask)
+        weighed = self.ratio(outputs, batch)
+        log_ratio = weighed.log_ratio.sum(1)
         if self.clip_range is None:
             per_row = -advantages * sequence_sum(outputs.logprobs, mask)
             is_clipped = batch.rows.new_zeros(len(batch.rows))
@@ -62,9 +66,12 @@ class Rloo(RatioAlgorithm):
             per_row, is_clipped = clipped_surrogate(
                 log_ratio, advantages, self.clip_range, self.clip_range
             )
+        if self.nll_coef:
+            per_row = per_row - self.nll_coef * sequence_sum(outputs.logprobs, mask)
         return self.output(
-            self.corrected(per_row, batch).mean(),
+            weighed.weigh(per_row).mean(),
             batch,
+            weighed,
             ratio=log_ratio.exp(),
             is_clipped=is_clipped,
             kl_ref=batch.targets["kl_ref"],
@@ -78,3 +85,16 @@ class RlooVanilla(Rloo):
     name: ClassVar[str] = "rloo_vanilla"
 
     clip_range: float | None = positive(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RlooNll(RlooVanilla):
+    """The control of ``asymre``: vanilla RLOO and a pull back to the data.
+
+    The two have the same gradient, but for a factor of K / (K - 1), where ``nll_coef`` is K / (K -
+    1) times the other's ``-baseline_shift``.
+    """
+
+    name: ClassVar[str] = "rloo_nll"
+
+    nll_coef: float = non_negative(0.1)

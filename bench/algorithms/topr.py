@@ -45,12 +45,14 @@ class Topr(RatioAlgorithm):
     def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
         """Return the mean over completions, of R rows."""
         mask, advantages = batch.mask, batch.targets["advantages"]
-        ratio = sequence_sum(outputs.logprobs.detach() - batch.old_logprobs, mask).exp()
+        weighed = self.ratio(outputs, batch)
+        ratio = weighed.log_ratio.detach().sum(1).exp()
         weights = ratio.clamp(max=1).masked_fill(advantages >= 0, 1)
         per_row = -weights * advantages * sequence_sum(outputs.logprobs, mask)
         return self.output(
-            self.corrected(per_row, batch).mean(),
+            weighed.weigh(per_row).mean(),
             batch,
+            weighed,
             ratio=ratio,
             is_clipped=(advantages < 0) & (ratio > 1),
             kl_ref=batch.targets["kl_ref"],

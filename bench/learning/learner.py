@@ -11,15 +11,20 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from bench.algorithms.base import Algorithm, Inputs, Minibatch, Outputs
+from bench.algorithms.base import Algorithm, Inputs, LossOutput, Minibatch, Outputs
 from bench.config import RunConfig
+from bench.learning import diagnostics
 from bench.learning.checkpoint import Checkpoint, check_tensors
-from bench.learning.logprobs import completion_logprobs, completion_values
+from bench.learning.logprobs import (
+    completion_logprobs,
+    completion_logprobs_and_entropies,
+    completion_values,
+)
 from bench.learning.scoring import Scorer
 from bench.learning.sequences import Sequences
 from bench.types import LearnerStep, Rollouts, ScoredRollouts, WeightSnapshot
 
-Forward = Callable[[Sequences], Tensor]  # M rows -> an output per token, [M, T]
+Forward = Callable[[Sequences], Tensor]  # M rows -> outputs, [M, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +35,20 @@ class _Trained:
     grad_norm: float
     logprob_gap_mean: float
     metrics: Mapping[str, float]
+    diagnostics: Mapping[str, float | None]
 
 
-_UNTRAINABLE = _Trained(math.nan, math.nan, math.nan, {})
+@dataclass(frozen=True, slots=True)
+class _Backward:
+    """What a backward pass knows."""
+
+    result: LossOutput
+    logprobs: Tensor  # [M, T], without gradient
+    entropies: Tensor  # [M, T]
+    gradient: Tensor | None  # of the loss by the log-probs, [M, T]; None: the loss is not finite
+
+
+_UNTRAINABLE = _Trained(math.nan, math.nan, math.nan, {}, {})
 
 
 class Learner:
@@ -59,6 +75,8 @@ class Learner:
         self._parameters = [
             p for m in (self.policy, self.value_model) if m is not None for p in m.parameters()
         ]
+        self._policy_parameters = len(list(self.policy.parameters()))
+        self._gradient_cosine = diagnostics.GradientCosine()
         self._optimizer = torch.optim.AdamW(
             self._parameters, lr=config.learning_rate, weight_decay=0.0, foreach=True
         )
@@ -73,6 +91,8 @@ class Learner:
         state = {f"parameters.{i}": p.detach() for i, p in enumerate(self._parameters)}
         for i, moments in self._optimizer.state_dict()["state"].items():
             state |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
+        for i, gradient in enumerate(self._gradient_cosine.previous):
+            state |= {} if gradient is None else {f"gradient.{i}": gradient}
         return state
 
     def check(self, saved: Checkpoint) -> None:
@@ -87,6 +107,8 @@ class Learner:
             if str(i) in stepped:  # not where a parameter never had a gradient
                 moments = {"step": torch.tensor(0.0), "exp_avg": p, "exp_avg_sq": p}
                 expected |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
+                if i < self._policy_parameters:
+                    expected[f"gradient.{i}"] = p
         check_tensors("learner", saved.learner, expected)
         weights = self.policy.state_dict()
         for snapshot in saved.snapshots:
@@ -96,13 +118,17 @@ class Learner:
         """Go on from what ``state`` returned at this version; ``check`` it first."""
         optimizer = self._optimizer.state_dict()
         optimizer["state"] = {}
+        previous: list[Tensor | None] = [None] * self._policy_parameters
         for key, value in state.items():
             kind, index, *name = key.split(".")
             if kind == "parameters":
                 self._parameters[int(index)].data.copy_(value)
+            elif kind == "gradient":
+                previous[int(index)] = value.to(self.policy.device)
             else:
                 optimizer["state"].setdefault(int(index), {})[name[0]] = value
         self._optimizer.load_state_dict(optimizer)
+        self._gradient_cosine.previous = previous
         self.policy_version = policy_version
 
     def step(self, rollouts: Rollouts) -> LearnerStep:
@@ -119,15 +145,14 @@ class Learner:
             rollouts, sequences, ref_logprobs=self.algorithm.needs_ref_logprobs
         )
         scored_at = time.perf_counter()
-        learning_rate = self.config.learning_rate_at(version)
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = self.config.learning_rate_at(version)
         trained = self._train(scored, sequences) if _finite(scored) else _UNTRAINABLE
         self.policy_version += 1
 
         return LearnerStep(
             policy_version=version,
-            learning_rate=learning_rate,
+            learning_rate=self._optimizer.param_groups[0]["lr"],
             loss=trained.loss,
             grad_norm=trained.grad_norm,
             reward_mean=float(scored.rewards.mean()),
@@ -135,6 +160,7 @@ class Learner:
             score_s=scored_at - start,
             learn_s=time.perf_counter() - scored_at,
             metrics=trained.metrics,
+            diagnostics=trained.diagnostics,
         )
 
     def _train(self, scored: ScoredRollouts, sequences: Sequences) -> _Trained:
@@ -142,10 +168,21 @@ class Learner:
         batch = self.algorithm.prepare(self._inputs(scored, sequences))
         minibatch = sequences.select(batch.rows)
         behaviour = scored.rollouts.logprobs[batch.rows]
+        measured: diagnostics.Quantities = {}
         for epoch in range(self.algorithm.epochs):
-            new_logprobs, loss, metrics = self._backward(minibatch, batch)
+            done = self._backward(minibatch, batch)
+            loss = float(done.result.loss.detach())
             if epoch == 0:
-                gap = (new_logprobs - behaviour).abs().sum() / batch.mask.sum()
+                gap = (done.logprobs - behaviour).abs().sum() / batch.mask.sum()
+                measured = diagnostics.of_policies(
+                    done.logprobs, behaviour, done.entropies, batch.mask
+                )
+                cosine = self._gradient_cosine(self._parameters[: self._policy_parameters])
+                measured["gradient_cosine"] = cosine
+                if self.config.lr_scale == "ess":
+                    self._scale_learning_rate(float(measured["ess_fraction"]) ** 0.5)
+            if done.gradient is not None:
+                measured |= diagnostics.of_loss(done.gradient, batch.mask, done.result.limits)
             grad_norm = float(
                 torch.nn.utils.clip_grad_norm_(
                     self._parameters, self.config.max_grad_norm or math.inf
@@ -154,7 +191,12 @@ class Learner:
             if not (math.isfinite(loss) and math.isfinite(grad_norm)):
                 break
             self._optimizer.step()
-        return _Trained(loss, grad_norm, float(gap), metrics)
+        columns = diagnostics.as_columns(measured)
+        return _Trained(loss, grad_norm, float(gap), done.result.metrics, columns)
+
+    def _scale_learning_rate(self, scale: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] *= scale
 
     @torch.no_grad()
     def _inputs(self, scored: ScoredRollouts, sequences: Sequences) -> Inputs:
@@ -162,16 +204,14 @@ class Learner:
         proximal = values = None
         rows = self._parts(torch.arange(len(sequences.tokens), device=sequences.tokens.device))
         parts = [sequences.select(part) for part in rows]
-        if self.algorithm.old_logprobs != "behaviour":
+        if self.algorithm.old_logprobs in ("proximal", "decoupled"):
             proximal = _in_parts(self._logprobs, parts, rows)
         if self.value_model is not None:
             values = _in_parts(self._values, parts, rows)
-        return Inputs(scored, proximal, values)
+        return Inputs(scored, proximal, values, self.policy_version)
 
-    def _backward(
-        self, sequences: Sequences, batch: Minibatch
-    ) -> tuple[Tensor, float, dict[str, float]]:
-        """Accumulate the gradient of the algorithm's loss; return log-probs, loss and metrics.
+    def _backward(self, sequences: Sequences, batch: Minibatch) -> _Backward:
+        """Accumulate the gradient of the algorithm's loss; return what is known of it.
 
         With micro-batches the loss is first differentiated with respect to the per-token outputs
         of the whole minibatch. Then the outputs of each micro-batch are computed again and its
@@ -182,26 +222,39 @@ class Learner:
             sequences: the minibatch's rows, M of them.
             batch: what the algorithm prepared.
         """
-        forwards = [self._logprobs] + ([self._values] if self.value_model is not None else [])
+        values = [self._values] if self.value_model is not None else []
         self._optimizer.zero_grad(set_to_none=True)
 
         rows = self._parts(batch.rows)
         if len(rows) == 1:
-            outputs = [forward(sequences) for forward in forwards]
+            told, *others = [f(sequences) for f in (self._logprobs_and_entropies, *values)]
         else:
             parts = [sequences.select(part) for part in rows]
             with torch.no_grad():
-                outputs = [_in_parts(forward, parts, rows) for forward in forwards]
+                told, *others = [
+                    _in_parts(f, parts, rows) for f in (self._logprobs_and_entropies, *values)
+                ]
+        # Contiguous: the order of a sum, and its last bits, depend on the layout.
+        outputs, entropies = [told[..., 0].contiguous(), *others], told[..., 1]
+        if len(rows) > 1:
             outputs = [output.requires_grad_() for output in outputs]
+        outputs[0].retain_grad()
         result = self.algorithm.loss(Outputs(*outputs), batch)
         if torch.isfinite(result.loss):
             result.loss.backward()
             if len(rows) > 1:
-                for forward, output in zip(forwards, outputs, strict=True):
+                for forward, output in zip((self._logprobs, *values), outputs, strict=True):
                     assert output.grad is not None
                     for part, numbers in zip(parts, rows, strict=True):
                         forward(part).backward(output.grad[numbers])
-        return outputs[0].detach(), float(result.loss.detach()), dict(result.metrics)
+        return _Backward(result, outputs[0].detach(), entropies.detach(), outputs[0].grad)
+
+    def _logprobs_and_entropies(self, sequences: Sequences) -> Tensor:
+        """Return both, stacked last: [M, T, 2]."""
+        temperature = self.config.temperature
+        with self._autocast():
+            both = completion_logprobs_and_entropies(self.policy, sequences, temperature)
+        return torch.stack(both, -1)
 
     def _logprobs(self, sequences: Sequences) -> Tensor:
         with self._autocast():

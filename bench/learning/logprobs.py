@@ -26,19 +26,46 @@ def positions(mask: Tensor) -> dict[str, Any]:
 def completion_logprobs(model: PreTrainedModel, sequences: Sequences, temperature: float) -> Tensor:
     """Return log-probs [R, T] of the completions' tokens, 0 where masked.
 
+    Arguments are those of ``completion_logprobs_and_entropies``.
+    """
+    return _chosen(_distributions(model, sequences, temperature), sequences)
+
+
+def completion_logprobs_and_entropies(
+    model: PreTrainedModel, sequences: Sequences, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Return log-probs of the completions' tokens, and entropies of what they were drawn from.
+
+    Both [R, T], the log-probs 0 where masked, the entropies in nats and without gradient.
+
     Args:
         model: a causal language model.
         sequences: R rows, completions of at most T tokens.
         temperature: logits are divided by it, as the engine does before sampling.
     """
 
+    logprobs = _distributions(model, sequences, temperature)
+    return _chosen(logprobs, sequences), entropy(logprobs.detach())
+
+
+def entropy(logprobs: Tensor) -> Tensor:
+    """Return the entropy in nats of distributions over the last dimension: [..., V] -> [...]."""
+    return -(logprobs.exp() * logprobs).sum(-1)
+
+
+def _distributions(model: PreTrainedModel, sequences: Sequences, temperature: float) -> Tensor:
+    """Return log-probs [R, T, V] of all tokens at the places of the completions' tokens."""
+
     def forward(keep: int, **inputs: Any) -> Tensor:
         logits: Tensor = model(logits_to_keep=keep, **inputs).logits
         return logits
 
-    before = sequences.prompt_length
     logits = _outputs(forward, model, sequences, read_last=False)
-    logprobs = torch.log_softmax(logits.float() / temperature, -1)
+    return torch.log_softmax(logits.float() / temperature, -1)
+
+
+def _chosen(logprobs: Tensor, sequences: Sequences) -> Tensor:
+    before = sequences.prompt_length
     chosen = logprobs.gather(-1, sequences.tokens[:, before:, None])[..., 0]
     return chosen * sequences.mask[:, before:]
 

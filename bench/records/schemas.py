@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from bench.types import EvalRecord, Outcome, Sample, Span, StepRecord
 
 # Columns that came later. A file without one is read as one of nulls.
-LATER = ("sft_digest",)
+DIAGNOSTICS = tuple(field.name for field in fields(StepRecord) if field.default is None)
+LATER = ("sft_digest", *DIAGNOSTICS)
 SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
@@ -93,8 +94,8 @@ SCHEMAS = {
     "outcomes": schema_of(Outcome),
     "spans": schema_of(Span),
 }
-# Tables that came later, with the columns of ``LATER``: of runs from before them a missing file is
-# an empty table.
+# Tables that came later, with column ``sft_digest`` of ``runs``: of runs from before them a missing
+# file is an empty table.
 OPTIONAL = ("outcomes",)
 
 

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from bench.config import RunConfig
 from bench.errors import UserError
 from bench.records import checked
-from bench.records.schemas import LATER, OPTIONAL, SCHEMAS, RunRow, by_run, conform, in_order
+from bench.records.schemas import OPTIONAL, SCHEMAS, RunRow, by_run, conform, in_order
 from bench.types import RunResult, Timed
 
 SCHEMA_VERSION = 2
@@ -267,7 +267,7 @@ def _made_since(path: Path, table: str) -> bool:
     """Return whether runs of a file are of the time since there are optional tables."""
     separate = path.parent.name == table
     runs = path.parents[1] / "runs" / path.name if separate else path.with_name("runs.parquet")
-    return runs.exists() and len(load(runs, "runs", ("run_id", *LATER)).drop_null()) > 0
+    return runs.exists() and len(load(runs, "runs", ["run_id", "sft_digest"]).drop_null()) > 0
 
 
 def _schema(table: str, columns: Sequence[str] | None) -> pa.Schema:

@@ -11,8 +11,10 @@ from typing import cast
 import pytest
 import torch
 
-from bench.algorithms.base import Inputs
+from bench.algorithms.base import Inputs, Outputs
+from bench.learning import diagnostics
 from bench.learning.learner import Learner
+from bench.learning.logprobs import entropy
 from bench.learning.scoring import Scorer
 from bench.learning.sequences import Sequences
 from bench.throughput import workload
@@ -21,6 +23,7 @@ from bench.throughput.workload import Product, bare, forward_products, token_pro
 from bench.types import Rollouts, ScoredRollouts
 
 SQUARE = 1024
+REPEATS = 20  # of what takes a millisecond or two, in a round
 
 
 class Scored:
@@ -83,6 +86,38 @@ def bench_learner_step(measure: Meter, algorithm: str) -> None:
     )
     same = Series(name="matmuls_alone", run=run, flops=flops)
     measure("learner_step", workload.shape(algorithm), own, same, square())
+
+
+@pytest.mark.parametrize("algorithm", ["rloo", "online_dpo"])
+def bench_diagnostics(measure: Meter, algorithm: str) -> None:
+    """Do again all that a step does for its diagnostics, beside whole steps.
+
+    They may cost 2% of an update. A step is less than an update, which generates and scores too.
+    """
+    rollouts = workload.rollouts()
+    learner, _ = learner_of(algorithm, rollouts)
+    learner.step(rollouts)
+    batch = learner.algorithm.prepare(Inputs(learner.scorer.scored, None, None))  # type: ignore[attr-defined]
+    mask, behaviour = batch.mask, batch.old_logprobs
+    new = (behaviour - 0.1).requires_grad_()
+    limits = learner.algorithm.loss(Outputs(new), batch).limits
+    vocabulary = learner.policy.config.vocab_size
+    logprobs = torch.randn(*mask.shape, vocabulary, device=mask.device).log_softmax(-1)
+    parameters = list(learner.policy.parameters())
+    cosine = diagnostics.GradientCosine()
+    cosine(parameters)
+
+    def run() -> None:
+        for _ in range(REPEATS):
+            found = diagnostics.of_policies(new.detach(), behaviour, entropy(logprobs), mask)
+            found |= diagnostics.of_loss(behaviour, mask, limits)
+            diagnostics.as_columns(found | {"gradient_cosine": cosine(parameters)})
+
+    own = Series(name="diagnostics", run=run, completions=REPEATS * len(mask))
+    step = Series(
+        name="learner", run=lambda: learner.step(rollouts), completions=len(mask), target=50
+    )
+    measure("diagnostics", workload.shape(algorithm), own, step)
 
 
 def bench_score(measure: Meter) -> None:

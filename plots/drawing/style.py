@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +78,9 @@ def looks(algorithms: Iterable[str]) -> dict[str, Look]:
     """
     names = set(algorithms)
     found = {name: look for name, look in LOOKS.items() if name in names}
-    free = product(FREE_MARKERS, FREE_COLOURS)
-    for name in sorted(names - set(LOOKS)):
-        marker, colour = next(free)
+    for i, name in enumerate(sorted(names - set(LOOKS))):
+        # Their numbers have no common factor: 35 pairs, and neighbours differ in both.
+        marker, colour = FREE_MARKERS[i % len(FREE_MARKERS)], FREE_COLOURS[i % len(FREE_COLOURS)]
         algorithm, bracket, directory = name.partition(" (")
         label = LOOKS[algorithm].label if algorithm in LOOKS else algorithm.replace("_", " ")
         found[name] = Look(label + bracket + directory, colour, marker)

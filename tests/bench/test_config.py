@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config import Execution, RunConfig
+from bench.config import LATER, Execution, RunConfig
 from bench.errors import UserError
 from bench.staleness import ON_POLICY, lag, reuse
 
@@ -40,6 +40,16 @@ def test_learning_rate_budget_of_256_updates_matches_the_papers_table():
     for n, budget in ((1, 127.5), (2, 127), (4, 126), (8, 124), (16, 120), (32, 112), (64, 96)):
         config = replace(CONFIG, schedule=reuse(n), updates=256, lr_schedule="per_round")
         assert sum(config.learning_rate_at(u) for u in range(256)) == pytest.approx(budget)
+
+
+def test_a_field_that_came_later_is_part_of_the_identity_where_it_is_no_default():
+    assert set(LATER) <= set(vars(CONFIG))
+    assert "lr_scale" not in CONFIG.cell()
+    scaled = replace(CONFIG, lr_scale="ess")
+    assert scaled.cell() == {**CONFIG.cell(), "lr_scale": "ess"}
+    assert scaled.config_hash() != CONFIG.config_hash()
+    with pytest.raises(UserError, match="lr_scale = 'sqrt': allowed are none, ess"):
+        replace(CONFIG, lr_scale="sqrt")
 
 
 @given(st.integers(1, 50), st.integers(0, 49))

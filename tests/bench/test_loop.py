@@ -9,6 +9,7 @@ import torch
 
 from bench.errors import UserError
 from bench.loop import Progress, Run
+from bench.records.schemas import DIAGNOSTICS
 from bench.staleness import lag
 from bench.types import LearnerStep, Prompt, Rollouts
 
@@ -69,6 +70,7 @@ class Learner:
             score_s=0.001,
             learn_s=0.002,
             metrics={"clip_fraction": 0.75},
+            diagnostics={"ess_fraction": 0.5, "gradient_cosine": None},
         )
 
 
@@ -86,6 +88,9 @@ def test_a_row_has_what_learner_source_and_clock_say():
     row = asdict(result.steps[1])
     assert row.pop("publish_s") >= SLEEP_S
     assert row.pop("wait_s") >= 2 * SLEEP_S
+    assert {name: row.pop(name) for name in DIAGNOSTICS} == {
+        **dict.fromkeys(DIAGNOSTICS), "ess_fraction": 0.5
+    }  # fmt: skip
     assert row == {
         "step": 1, "policy_version": 1, "rollout_version": 0, "staleness": 1,
         "learning_rate": 0.01, "loss": 2.0, "grad_norm": 3.0, "reward_mean": -0.5,

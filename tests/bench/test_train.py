@@ -130,7 +130,7 @@ def test_every_field_of_the_execution_has_a_flag(capsys):
     ("arguments", "message"),
     [
         (["--preset", "huge"], "preset 'huge': allowed are smoke, tiny, worth, small, paper"),
-        (["--algorithm", "sarsa"], "algorithm 'sarsa': allowed are best_of_2, "),
+        (["--algorithm", "sarsa"], "algorithm 'sarsa': allowed are asymre, "),
         (["--task", "chess"], "task 'chess': allowed are arithmetic, tldr, tldr_tiny"),
         (["--updates", "0"], "updates = 0: must be at least 1"),
         (["--algorithm.beta", "-1"], "beta = -1.0: must be a number above 0"),

@@ -18,7 +18,7 @@ from . import fake_driver, fakes
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--algorithms", "sarsa"], "argument --algorithms: 'sarsa': allowed are best_of_2, "),
+        (["--algorithms", "sarsa"], "argument --algorithms: 'sarsa': allowed are asymre, "),
         ([], "the following arguments are required: --algorithms"),
         (["--algorithms", "ppo", "--workers", "0"], "--workers 0: must be at least 1"),
         (["--algorithms", "ppo", "--seeds", "1"], "--seeds 1: must be from 2 to 1000"),

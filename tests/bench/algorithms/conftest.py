@@ -3,8 +3,10 @@
 The fixtures are factories of session scope, so that hypothesis may use them.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.algorithms.base import Inputs
+from bench.algorithms import build
+from bench.algorithms.base import Inputs, Outputs
 from bench.types import Prompt, Rollouts, ScoredRollouts
 
 DTYPE = torch.float64
@@ -137,6 +140,36 @@ def fixture_batch(make_inputs: Callable[..., Inputs]) -> Callable[[float], tuple
     return make
 
 
+@pytest.fixture(scope="session")
+def loss_of_fixture(
+    fixture_batch: Callable[[float], tuple[Inputs, Tensor]],
+) -> Callable[..., tuple[float, list[float], dict[str, float]]]:
+    """Return a factory of loss, gradient of the five tokens and metrics, for each padding alike.
+
+    Old log-probs are the behaviour policy's. ``advantage`` replaces the loss's own by +-advantage.
+    """
+
+    def make(
+        name: str, advantage: float | None = None, **params: Any
+    ) -> tuple[float, list[float], dict[str, float]]:
+        found = []
+        for padding in (-9.0, math.inf, math.nan):
+            inputs, new = fixture_batch(padding)
+            algorithm = build(name, params)
+            batch = algorithm.prepare(replace(inputs, proximal_logprobs=None))
+            if advantage is not None:
+                signs = torch.tensor([advantage, -advantage], dtype=DTYPE)
+                batch = replace(batch, targets={**batch.targets, "advantages": signs})
+            out = algorithm.loss(Outputs(new.requires_grad_()), batch)
+            (gradient,) = torch.autograd.grad(out.loss, new)
+            assert gradient[1, 2] == 0
+            found.append((out.loss.item(), gradient.flatten().tolist()[:5], dict(out.metrics)))
+        assert found[0] == found[1] == found[2]
+        return found[0]
+
+    return make
+
+
 class OneProcess:
     """Stands in for an accelerator of one process."""
 
@@ -251,6 +284,8 @@ def trl_grpo_loss() -> Callable[..., Tensor]:
         level: str = "token",
         epsilon_low: float = 0.2,
         epsilon_high: float = 0.2,
+        delta: float | None = None,
+        max_completion_length: int = 20,
     ) -> Tensor:
         trainer = _trainer(
             beta=beta,
@@ -263,7 +298,20 @@ def trl_grpo_loss() -> Callable[..., Tensor]:
             use_vllm=False,
             current_gradient_accumulation_steps=1,
             _entropy_bonus_enabled=False,
-            args=SimpleNamespace(use_bias_correction_kl=False, delta=None, steps_per_generation=1),
+            max_completion_length=max_completion_length,
+            vllm_importance_sampling_correction=False,
+            get_gamma_weights=GRPOTrainer.get_gamma_weights,
+            args=SimpleNamespace(
+                use_bias_correction_kl=False,
+                delta=delta,
+                steps_per_generation=1,
+                sapo_temperature_pos=1.0,
+                sapo_temperature_neg=1.05,
+                vespo_k_pos=2.0,
+                vespo_lambda_pos=3.0,
+                vespo_k_neg=3.0,
+                vespo_lambda_neg=2.0,
+            ),
             _get_per_token_logps_and_entropies=lambda *_, **__: (new, torch.zeros_like(new), None),
         )
         inputs = _completion_inputs(

@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -8,8 +9,15 @@ from hypothesis import strategies as st
 
 from bench.algorithms import ALGORITHMS, build
 from bench.algorithms.base import Outputs
-from bench.algorithms.corrections import ImportanceWeight
+from bench.algorithms.corrections import (
+    GeometricMask,
+    ImportanceWeight,
+    MaskedImportanceWeight,
+    SecondMomentMask,
+)
+from bench.algorithms.functional import within_second_moment
 from bench.algorithms.ratio import RatioAlgorithm
+from bench.learning import diagnostics
 
 RATIO_ALGORITHMS = [name for name, cls in ALGORITHMS.items() if issubclass(cls, RatioAlgorithm)]
 
@@ -45,8 +53,13 @@ def surrogate(fixture_batch, padding, params):
     return out, gradient
 
 
-def decoupled(**correction):
-    return {"old_logprobs": "decoupled", "correction": ImportanceWeight(**correction)}
+def decoupled(kind=ImportanceWeight, **correction):
+    return {"old_logprobs": "decoupled", "correction": kind(**correction)}
+
+
+masked = partial(decoupled, MaskedImportanceWeight)
+geometric = partial(decoupled, GeometricMask)
+second_moment = partial(decoupled, SecondMomentMask)
 
 
 @pytest.mark.parametrize("padding", [-9.0, math.inf, math.nan])
@@ -57,6 +70,16 @@ def decoupled(**correction):
         ({"old_logprobs": "decoupled"}, -0.613692, -0.163746, 0.269972),
         (decoupled(level="token", cap=2.0), -0.559562, -0.163746, 0.269972),
         (decoupled(level="sequence", cap=2.0), -1.100061, -0.361935, 0.134064),
+        # Without the third of the first and the first of the second; with the former.
+        (masked(level="token", low=0.5, high=2.0), -0.159015, -0.163746, 0.269972),
+        (masked(level="token", low=0.5, high=5.0), -0.693145, -0.163746, 0.269972),
+        # Without the first completion.
+        (masked(level="sequence", low=0.5, high=2.0), 0.221874, 0.0, 0.134064),
+        # Without the second, whose geometric mean is .740818.
+        (geometric(level="sequence", low=0.8, high=1.4), -0.660967, -0.180967, 0.0),
+        (geometric(level="token", low=0.8, high=1.4, cap=2.0), -0.908987, -0.163746, 0.0),
+        # Squares .64 and .49 of the tokens that IcePop leaves out go; the others are .01.
+        (second_moment(budget=0.04), -0.159015, -0.163746, 0.269972),
     ],
 )
 def test_corrected_token_surrogate_by_hand(fixture_batch, padding, params, loss, g2, g5):
@@ -101,7 +124,7 @@ def test_without_a_correction_there_are_no_weights(random_batch, name, old_logpr
     inputs, new, values = random_batch(seed=0, proximal=old_logprobs == "proximal")
     batch = algorithm.prepare(inputs)
     metrics = algorithm.loss(Outputs(new, values), batch).metrics
-    assert not {"weights", "is_cut"} & set(batch.targets)
+    assert algorithm.ratio(Outputs(new, values), batch).weights is None
     assert not [key for key in metrics if key.startswith("weight")]
 
 
@@ -116,17 +139,19 @@ def test_a_proximal_policy_that_is_the_behaviour_policy_has_weights_of_1(random_
         algorithm = build(name, {"old_logprobs": old_logprobs, "completions_per_prompt": 2})
         batch = algorithm.prepare(inputs)
         found.append(algorithm.loss(Outputs(new, values), batch).loss.item())
-    assert (batch.targets["weights"] == 1).all()
+    assert (algorithm.ratio(Outputs(new, values), batch).weights[batch.mask.any(1)] == 1).all()
     assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("name", RATIO_ALGORITHMS)
 def test_weights_have_no_gradient(random_batch, name):
-    inputs, _, _ = random_batch(seed=0, proximal=True)
-    inputs.proximal_logprobs.requires_grad_()
-    params = {"old_logprobs": "decoupled", "completions_per_prompt": 2}
-    batch = build(name, params).prepare(inputs)
-    assert not batch.targets["weights"].requires_grad
+    for old_logprobs in ("decoupled", "interpolated"):
+        inputs, new, values = random_batch(seed=0, proximal=old_logprobs == "decoupled")
+        algorithm = build(name, {"old_logprobs": old_logprobs, "completions_per_prompt": 2})
+        batch = algorithm.prepare(inputs)
+        ratio = algorithm.ratio(Outputs(new.requires_grad_(), values), batch)
+        assert ratio.log_ratio.requires_grad
+        assert not ratio.weights.requires_grad
 
 
 @pytest.mark.parametrize(
@@ -192,3 +217,116 @@ def test_at_the_start_of_the_step_truncated_token_weights_are_cispo(random_batch
         loss = cispo.loss(Outputs(new), cispo.prepare(known)).loss
         gradients.append(torch.autograd.grad(loss, new)[0])
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("padding", [-9.0, math.inf, math.nan])
+def test_interpolated_proximal_logprobs_by_hand(fixture_batch, padding):
+    # One update old: proximal lies half-way between behaviour and new. So new / proximal is
+    # e^.15, e^-.1, e^.7 | e^-.5, e^.15, and so is the weight; the third and fourth are clipped.
+    inputs, th = fixture_batch(padding)
+    inputs = replace(inputs, proximal_logprobs=None, policy_version=1)
+    ppo = build("ppo", {"completions_per_prompt": 2, "old_logprobs": "interpolated"})
+    batch = ppo.prepare(inputs)
+    sign = torch.tensor([[1.0], [-1.0]], dtype=torch.float64).expand_as(th)
+    batch = replace(batch, targets={**batch.targets, "advantages": sign})
+    out = ppo.loss(Outputs(th.requires_grad_(), torch.zeros_like(th)), batch)
+    assert out.metrics["policy_loss"] == pytest.approx(-0.550002, abs=5e-7)
+    (gradient,) = torch.autograd.grad(out.loss, th)
+    expected = [-0.269972, -0.163746, 0, 0, 0.269972, 0]
+    assert gradient.flatten().tolist() == pytest.approx(expected, abs=5e-7)
+
+
+def test_interpolation_is_by_the_age_of_each_token(fixture_batch):
+    inputs, th = fixture_batch(0.0)
+    rollouts = replace(inputs.scored.rollouts, token_versions=torch.tensor([[4, 3, 1], [4, 4, -1]]))
+    inputs = replace(inputs, scored=replace(inputs.scored, rollouts=rollouts), policy_version=4)
+    grpo = build("grpo", {"old_logprobs": "interpolated"})
+    inputs = replace(inputs, proximal_logprobs=None)
+    ratio = grpo.ratio(Outputs(th), grpo.prepare(inputs))
+    # s / (s + 1) of .3, -.2, 1.4 | -1, .3: 0, 1/2, 3/4 | 0, 0; the ratio has the rest.
+    assert ratio.weights.log().flatten().tolist() == pytest.approx([0, -0.1, 1.05, 0, 0, 0])
+    assert ratio.log_ratio.flatten().tolist() == pytest.approx([0.3, -0.1, 0.35, -1, 0.3, 0])
+
+
+@pytest.mark.parametrize("padding", [-9.0, math.inf, math.nan])
+def test_mask_of_negative_advantages_by_hand(fixture_batch, padding):
+    # GRPO at A = +-1: mean behaviour - new is -.5 | .35, so at .3 the second completion goes.
+    inputs, th = fixture_batch(padding)
+    inputs = replace(inputs, proximal_logprobs=None)
+    grpo = build("grpo", {"kl_coef": 0.0, "negative_mask_nats": 0.3})
+    batch = grpo.prepare(inputs)
+    sign = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    batch = replace(batch, targets={**batch.targets, "advantages": sign})
+    out = grpo.loss(Outputs(th.requires_grad_()), batch)
+    (gradient,) = torch.autograd.grad(out.loss, th)
+    assert out.loss.item() == pytest.approx(-0.536455, abs=5e-7)
+    expected = [0, -0.136455, 0, 0, 0, 0]
+    assert gradient.flatten().tolist() == pytest.approx(expected, abs=5e-7)
+    found = diagnostics.as_columns(diagnostics.of_loss(gradient, inputs.mask, out.limits))
+    assert (found["mask_fraction_positive"], found["mask_fraction_negative"]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("name", RATIO_ALGORITHMS)
+@pytest.mark.parametrize("limit", [0.01, 0.05])
+def test_mask_of_negative_advantages_is_trls(random_batch, name, limit):
+    from trl.trainer.grpo_trainer import GRPOTrainer
+
+    inputs, new, values = random_batch(seed=1, prompts=8)
+    algorithm = build(name, {"completions_per_prompt": 2, "negative_mask_nats": limit})
+    batch = algorithm.prepare(inputs)
+    advantages = batch.targets["advantages"]
+    advantages = advantages if advantages.dim() == 2 else advantages[:, None]
+    expected = GRPOTrainer.get_off_policy_mask(
+        advantages, new, inputs.behaviour_logprobs, inputs.mask.double(), limit
+    )
+    weights = algorithm.ratio(Outputs(new, values), batch).weights
+    assert 0 < (expected == 0).sum() < expected.numel()
+    assert torch.equal(weights, expected.view_as(weights))
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow"),
+    [
+        (partial(masked, low=0.0, high=1e9), {"low": 0.9, "high": 1.1}),
+        (partial(second_moment, budget=1e9), {"budget": 0.005}),
+        (partial(geometric, level="token", low=0.0, high=1e9), {"low": 0.98, "high": 1.02}),
+    ],
+)
+@pytest.mark.parametrize("name", ["ppo", "grpo", "cispo"])
+def test_a_mask_that_lets_all_through_is_decoupled_and_others_only_remove(
+    random_batch, name, wide, narrow
+):
+    inputs, new, values = random_batch(seed=0, prompts=8, proximal=True)
+    new.requires_grad_()
+    gradients = []
+    for params in (decoupled(), wide(), wide(**narrow)):
+        algorithm = build(name, {"completions_per_prompt": 2, "kl_coef": 0.0, **params})
+        loss = algorithm.loss(Outputs(new, values), algorithm.prepare(inputs)).loss
+        gradients.append(torch.autograd.grad(loss, new)[0])
+    assert torch.equal(gradients[0], gradients[1])
+    kept = gradients[2] != 0
+    torch.testing.assert_close(gradients[2][kept], gradients[0][kept], rtol=1e-12, atol=1e-12)
+    assert kept.sum() < (gradients[0] != 0).sum()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_second_moment_of_what_is_left_fits_and_one_more_would_not(seed):
+    generator = torch.Generator().manual_seed(seed)
+    squares, candidates = torch.rand(4, 6, generator=generator), torch.rand(4, 6) < 0.8
+    left = within_second_moment(squares, candidates, 0.3)
+    assert squares[left].mean() <= 0.3
+    dropped = candidates & ~left
+    assert squares[dropped].min() > squares[left].max()
+    assert torch.cat([squares[left], squares[dropped].min()[None]]).mean() > 0.3
+    assert not within_second_moment(squares, candidates, 0.0).any()
+    assert torch.equal(within_second_moment(squares, candidates, 1.0), candidates)
+
+
+@pytest.mark.parametrize(("low", "high", "weights"), [(0.5, 1.2, [0, 1]), (0.8, 1.4, [1, 0])])
+def test_geometric_mask_has_two_bounds(fixture_batch, low, high, weights):
+    # Geometric means 1.305605 | .740818.
+    inputs, _ = fixture_batch(padding=0.0)
+    log_ratio = inputs.proximal_logprobs - inputs.behaviour_logprobs
+    found, is_cut = GeometricMask(low=low, high=high).weights(log_ratio, inputs.mask)
+    assert found.tolist() == weights
+    assert is_cut.tolist() == [not weight for weight in weights]

@@ -59,3 +59,24 @@ def test_loss_equals_trl(random_batch, trl_grpo_loss, k, clip):
         epsilon_high=high,
     )
     assert gspo.loss(Outputs(new), batch).loss.item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("params", "loss", "first", "last"),
+    [
+        # s = 1.648721 | .704688. The published ranges clip both; with .2 and .8 the second only.
+        ({}, -0.000350, 0.0, 0.0),
+        ({"clip_low": 0.2, "clip_high": 0.8}, -0.424361, -0.274787, 0.0),
+        ({"clip_low": 0.8, "clip_high": 0.8}, -0.472017, -0.274787, 0.176172),
+        # Both are clipped by .2 and .4, but not by sqrt(12 / 3) and sqrt(12 / 2) times that.
+        ({"clip_low": 0.2, "clip_high": 0.4}, -0.3, 0.0, 0.0),
+        ({"clip_low": 0.2, "clip_high": 0.4, "reference_tokens": 12},
+         -0.472017, -0.274787, 0.176172),
+        # 3 tokens: as they are. 2 tokens: .1837 and 1.2247 times .15.
+        ({"clip_low": 0.15, "clip_high": 0.4, "reference_tokens": 3}, -0.291856, 0.0, 0.0),
+    ],
+)  # fmt: skip
+def test_clip_ranges_by_hand(loss_of_fixture, params, loss, first, last):
+    found, gradient, _ = loss_of_fixture("gspo", advantage=1.0, **params)
+    assert found == pytest.approx(loss, abs=5e-7)
+    assert gradient == pytest.approx([first] * 3 + [last] * 2, abs=5e-7)

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from bench.algorithms import ALGORITHMS, build
-from bench.algorithms.corrections import ImportanceWeight
+from bench.algorithms.corrections import CORRECTIONS, ImportanceWeight
 from bench.errors import UserError
 
 
@@ -40,6 +40,18 @@ def test_registry_and_build_import_no_torch():
         ("gspo", 2, 1, "behaviour", True, False),
         ("cispo", 2, 1, "behaviour", True, False),
         ("topr", 2, 1, "behaviour", True, False),
+        ("asymre", 2, 1, "behaviour", True, False),
+        ("dapo", 2, 1, "behaviour", True, False),
+        ("dppo", 2, 1, "behaviour", True, False),
+        ("dr_grpo", 2, 1, "behaviour", True, False),
+        ("gspo_scaled", 2, 1, "behaviour", True, False),
+        ("kimi", 2, 1, "behaviour", True, False),
+        ("m2po", 2, 1, "behaviour", True, False),
+        ("oapl", 2, 1, "behaviour", True, False),
+        ("rebel", 2, 1, "behaviour", True, False),
+        ("rloo_nll", 2, 1, "behaviour", True, False),
+        ("sapo", 2, 1, "behaviour", True, False),
+        ("vespo", 2, 1, "behaviour", True, False),
     ],
 )
 def test_build_gives_the_defaults(name, k, epochs, old_logprobs, needs_ref, needs_values):
@@ -134,10 +146,10 @@ def test_algorithms_are_frozen():
         ("rloo", {"kl_coef": -0.1}, ["kl_coef = -0.1", "at least 0"]),
         ("rloo", {"clip_range": 0.0}, ["clip_range = 0.0", "above 0"]),
         ("rloo", {"clip_range": None}, ["clip_range = None", "above 0"]),
-        ("rloo", {"old_logprobs": "recent"}, ["'recent'", "behaviour, proximal, decoupled"]),
-        ("ppo", {"correction": ImportanceWeight()}, ["'behaviour'", "must be 'decoupled'"]),
+        ("rloo", {"old_logprobs": "recent"}, ["'recent'", "proximal, decoupled, interpolated"]),
+        ("ppo", {"correction": ImportanceWeight()}, ["'behaviour'", "must be 'decoupled' or"]),
         ("ppo", {"old_logprobs": "proximal", "correction": ImportanceWeight()},
-         ["'proximal'", "must be 'decoupled'"]),
+         ["'proximal'", "must be 'decoupled' or"]),
         ("rloo", {"old_logprobs": "decoupled", "correction": ImportanceWeight(cap=2.0)},
          ["importance_weight of level 'token'", "must be 'sequence'"]),
         ("ppo", {"correction": "tis"}, ["correction = 'tis'", "a correction, or None"]),
@@ -157,8 +169,10 @@ def test_build_refuses_bad_input_in_one_line(name, params, parts):
 @pytest.mark.parametrize(
     ("correction", "message"),
     [
-        ({"name": "tis"}, "correction 'tis': allowed are importance_weight"),
-        ({"cap": 2.0}, "correction None: allowed are importance_weight"),
+        ({"name": "tis"}, f"correction 'tis': allowed are {', '.join(CORRECTIONS)}"),
+        ({"cap": 2.0}, f"correction None: allowed are {', '.join(CORRECTIONS)}"),
+        ({"name": "second_moment_mask", "level": "sequence"},
+         "correction second_moment_mask: level = 'sequence': must be one of token"),
         ({"name": "importance_weight", "max": 2.0},
          "correction importance_weight: no parameter max; allowed are level, cap"),
         ({"name": "importance_weight", "cap": 0},

@@ -205,3 +205,24 @@ def test_gradient_norm_is_clipped_only_where_asked(policy, reward_model, rollout
     clipped = torch.cat([p.grad.flatten() for p in learner._parameters]).norm()
     assert record.grad_norm > 1e-2
     assert float(clipped) == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_learning_rate_is_scaled_by_the_root_of_the_effective_sample_size(
+    policy, reward_model, rollouts, epochs
+):
+    records, weights = [], []
+    for scale in ("none", "ess"):
+        learner = make(
+            policy, reward_model, Contrastive(epochs=epochs), replace(CONFIG, lr_scale=scale)
+        )
+        fresh, stale = learner.step(rollouts), learner.step(rollouts)
+        assert fresh.learning_rate == pytest.approx(0.0075, rel=1e-6)  # as at plain PyTorch above
+        records.append(stale)
+        weights.append(state(learner))
+    plain, scaled = records
+    assert plain.learning_rate == 0.005
+    share = scaled.diagnostics["ess_fraction"]
+    assert share < 0.99
+    assert scaled.learning_rate == pytest.approx(0.005 * share**0.5)
+    assert not torch.equal(*weights)

@@ -7,7 +7,7 @@ import pytest
 
 from bench.paths import record_dir
 from bench.records import store
-from bench.records.schemas import LATER, SCHEMAS, conform, schema_of
+from bench.records.schemas import DIAGNOSTICS, LATER, SCHEMAS, conform, schema_of
 
 
 def test_the_columns_of_steps_are_the_fields_of_a_step_record():
@@ -18,7 +18,13 @@ def test_the_columns_of_steps_are_the_fields_of_a_step_record():
         ("finished_fraction", "double"), ("completion_tokens", "int64"),
         ("logprob_gap_mean", "double"), ("wait_s", "double"), ("generate_s", "double"),
         ("score_s", "double"), ("learn_s", "double"), ("publish_s", "double"),
-        ("metrics", "map<string, double>"),
+        ("metrics", "map<string, double>"), ("ess_fraction", "double"),
+        ("log_ratio_square_mean", "double"), ("log_ratio_max_nats", "double"),
+        ("kl_k1_nats", "double"), ("kl_k3_nats", "double"), ("entropy_nats", "double"),
+        ("length_mean_tokens", "double"), ("length_max_tokens", "double"),
+        ("gradient_cosine", "double"), ("raised_fraction", "double"),
+        ("clip_fraction_positive", "double"), ("clip_fraction_negative", "double"),
+        ("mask_fraction_positive", "double"), ("mask_fraction_negative", "double"),
     ]  # fmt: skip
     assert [(field.name, str(field.type)) for field in SCHEMAS["steps"]] == expected
 
@@ -46,6 +52,8 @@ def test_the_schemas_are_those_of_the_recorded_files(table):
 def test_a_column_that_came_later_is_null_where_a_file_lacks_it():
     runs = store.read(record_dir("tiny"), "runs", columns=["run_id", "sft_digest"])
     assert (len(runs), runs["sft_digest"].isna().all()) == (232, True)
+    steps = store.read(record_dir("tiny"), "steps", columns=["run_id", *DIAGNOSTICS])
+    assert steps[list(DIAGNOSTICS)].isna().all().all()
     with pytest.raises(ValueError, match="host_cpu"):  # another is missed
         conform(SCHEMAS["runs"].empty_table().drop_columns("host_cpu"), SCHEMAS["runs"])
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import matplotlib as mpl
 import pandas as pd
 import pytest
@@ -18,8 +20,13 @@ def test_looks_of_new_algorithms_depend_on_the_names_only_and_differ_from_all():
     assert list(found) == ["ppo", "new_loss", "zeta"]
     assert found == style.looks(["new_loss", "zeta", "ppo", "zeta"])
     assert found["new_loss"].label == "new loss"
-    pairs = {(look.colour, look.marker) for look in (style.looks(map(str, range(20)))).values()}
-    assert len(pairs) == 20
+    looks = list(style.looks(map(str, range(35))).values())
+    pairs = {(look.colour, look.marker) for look in looks}
+    assert len(pairs) == 35
+    for one, next_one in pairwise(looks):
+        assert one.colour != next_one.colour
+        assert one.marker != next_one.marker
+    style.looks(map(str, range(50)))  # more than that look like others, and are drawn
     assert not {marker for _, marker in pairs} & {look.marker for look in style.LOOKS.values()}
 
 
