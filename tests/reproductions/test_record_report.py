@@ -17,6 +17,12 @@ def test_the_pages_say_what_the_record_says(pages):
         assert path.read_text(encoding="utf-8") == text
 
 
+def test_a_figure_of_which_only_shared_cells_are_there_is_left_out(pages):
+    markdown = next(text for path, text in pages.items() if path.suffix == ".md")
+    assert "## `fig_offpolicy_ppo`" in markdown
+    assert "fig_old_logprobs" not in markdown  # of it PPO and RLOO with behaviour log-probs are
+
+
 def test_the_same_record_gives_the_same_bytes(pages):
     assert record_report.pages(preset("tiny")) == pages
 

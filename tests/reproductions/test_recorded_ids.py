@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from bench.experiments.presets import preset
 from bench.paths import record_dir
 from bench.records import store
@@ -10,18 +12,19 @@ from reproductions.all import discover
 from reproductions.options import Options
 from reproductions.run import _runs
 
-RECORD = record_dir("tiny")
 
-
-def test_every_recorded_run_has_the_id_of_a_figures_configuration_and_of_the_recorded_weights():
-    options = Options(preset=preset("tiny"), seeds=range(5))
-    grids = [_runs(one, options) for one in discover() if "tiny" in one.presets]
+@pytest.mark.parametrize(("name", "count"), [("tiny", 232), ("worth", 140)])
+def test_every_recorded_run_has_the_id_of_a_figures_configuration_and_of_the_recorded_weights(
+    name, count
+):
+    options, place = Options(preset=preset(name), seeds=range(5)), record_dir(name)
+    grids = [_runs(one, options) for one in discover() if name in one.presets]
     configs = {(run.config_hash(), run.seed): run for runs in grids for run in runs}
-    rows = store.read(RECORD, "runs").to_dict("records")
-    assert len(rows) == 232
+    rows = store.read(place, "runs").to_dict("records")
+    assert len(rows) == count
     for row in rows:
         config = configs[row["config_hash"], row["seed"]]
-        models = find(config.stage, config.seed, [RECORD / "checkpoints"])
+        models = find(config.stage, config.seed, [place / "checkpoints"])
         assert models.digest == row["weights_digest"]
         assert config.run_id(models.digest) == row["run_id"]
         assert config.cell() == json.loads(row["config_json"])
