@@ -28,7 +28,7 @@ def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
         cells = verdict_cells(v)
         numbers = [cells["unit"], f"{cells['seeds']} seeds"]
         numbers += [f"{name} {cells[name]}" for name in ("MDE", "p (Holm)", "worst seed")]
-        _say_wrapped(console, f"{v.claim.id}: {v.claim.sentence}", "", "bold")
+        _say_wrapped(console, f"{v.claim.id} {v.claim.sentence}", "", "bold")
         _say_wrapped(console, f"{cells['verdict']}, estimate {cells['estimate']}", "  ")
         if cells["reason"]:
             _say_wrapped(console, cells["reason"], "    ")
@@ -78,12 +78,8 @@ def print_comparison(console: Console, compared: pd.DataFrame) -> None:
 
 def print_beside(console: Console, compared: pd.DataFrame) -> None:
     """Print the runs of another directory and how they differ from those of the same setting."""
-    _print_cells(
-        console,
-        compared,
-        ["seeds", "win_rate"],
-        "Its final win rates against those of the same setting here",
-    )
+    title = "Its final win rates against those of the same setting here"
+    _print_cells(console, compared, ["seeds", "win_rate"], title)
 
 
 def _print_cells(

@@ -42,7 +42,7 @@ def test_runs_of_older_weights_are_left_out_and_named(results, capsys):
     )
     lines = output.splitlines()
     (at,) = (i for i, line in enumerate(lines) if line.strip().startswith("C1 "))
-    assert "2 of 5 seeds complete" in lines[at + 1]
+    assert "2 of 5 seeds complete" in lines[at + 2]
 
 
 def test_load_never_mixes_weights_even_where_the_newest_lack_cells(results):

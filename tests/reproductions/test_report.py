@@ -31,7 +31,7 @@ def printed(capsys, verdict):
 
 def test_print_verdicts_has_a_line_for_the_claim_and_one_for_verdict_and_estimate(capsys):
     assert printed(capsys, VERDICT) == [
-        "C9: Data age.",
+        "C9 Data age.",
         "  inconclusive at tiny scale, estimate +0.0200 [+0.0010, +0.0390]",
         "    by Holm",
         "    win rate; 5 seeds; MDE 0.0312; p (Holm) 0.084; worst seed -0.0040 (seed 3)",

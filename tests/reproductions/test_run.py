@@ -44,7 +44,7 @@ def test_replot_draws_the_record_judges_it_and_names_the_files(results, capsys):
     assert figure.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
     assert "<svg" in figure.with_suffix(".svg").read_text()
     # C1 is minus the slope of the win rate per doubling, made up as 0.02; margin 0.0125
-    _, _, after = output.partition("\nC1: ")
+    _, _, after = output.partition("\nC1 ")
     verdict = after.splitlines()[1]
     assert "reproduced at tiny scale, estimate +0.0198" in verdict
 
