@@ -185,5 +185,12 @@ def test_the_script_measures_at_preset_smoke(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     found = table.read(tmp_path / "throughput")
     assert set(found["preset"]) == set(found["model"]) == {"smoke"}
-    assert set(found["benchmark"]) == {"generation", "handoff", "learner_step", "score", "update"}
+    assert set(found["benchmark"]) == {
+        "diagnostics",
+        "generation",
+        "handoff",
+        "learner_step",
+        "score",
+        "update",
+    }
     assert f"Figure: {tmp_path}/figures/fig_throughput.png" in done.stdout
