@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from bench.algorithms.base import (
-    Inputs,
     Level,
     LossOutput,
     Minibatch,
@@ -16,6 +15,9 @@ from bench.algorithms.base import (
 )
 from bench.algorithms.functional import centred, sequence_sum
 from bench.algorithms.ratio import RatioAlgorithm
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +48,9 @@ class AsymRe(RatioAlgorithm):
 
     baseline_shift: float = number(-0.1)
 
-    def prepare(self, inputs: Inputs) -> Minibatch:
-        """Return all rows with their advantages [R]."""
-        rewards, kl_ref = self.penalised_rewards(inputs)
-        advantages = centred(rewards, self.completions_per_prompt) - self.baseline_shift
-        return self.minibatch(inputs, advantages=advantages, kl_ref=kl_ref)
+    def advantages(self, rewards: Tensor) -> Tensor:
+        """Return each reward minus its prompt's mean and the shift."""
+        return centred(rewards, self.completions_per_prompt) - self.baseline_shift
 
     def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
         """Return the mean over completions, of R rows."""

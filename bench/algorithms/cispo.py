@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bench.algorithms.base import (
-    Inputs,
     Level,
     LossOutput,
     Minibatch,
@@ -14,7 +13,7 @@ from bench.algorithms.base import (
     SearchGrid,
     positive,
 )
-from bench.algorithms.functional import group_normalised, token_mean
+from bench.algorithms.functional import token_mean
 from bench.algorithms.ratio import RatioAlgorithm
 
 
@@ -42,12 +41,6 @@ class Cispo(RatioAlgorithm):
     level: ClassVar[Level] = "token"
 
     ratio_max: float = positive(5.0)
-
-    def prepare(self, inputs: Inputs) -> Minibatch:
-        """Return all rows with their advantages [R]."""
-        rewards, kl_ref = self.penalised_rewards(inputs)
-        advantages = group_normalised(rewards, self.completions_per_prompt)
-        return self.minibatch(inputs, advantages=advantages, kl_ref=kl_ref)
 
     def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
         """Return the mean over tokens, of R rows."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bench.algorithms.base import (
-    Inputs,
     Level,
     LossOutput,
     Minibatch,
@@ -15,7 +14,7 @@ from bench.algorithms.base import (
     non_negative,
     positive,
 )
-from bench.algorithms.functional import group_normalised, token_mean
+from bench.algorithms.functional import token_mean
 from bench.algorithms.ratio import RatioAlgorithm
 
 
@@ -53,12 +52,6 @@ class Dppo(RatioAlgorithm):
     change_high: float = positive(0.2)
     ratio_max: float = positive(20.0)
     square_coef: float = non_negative(0.0)
-
-    def prepare(self, inputs: Inputs) -> Minibatch:
-        """Return all rows with their advantages [R]."""
-        rewards, kl_ref = self.penalised_rewards(inputs)
-        advantages = group_normalised(rewards, self.completions_per_prompt)
-        return self.minibatch(inputs, advantages=advantages, kl_ref=kl_ref)
 
     def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
         """Return the mean over tokens, of R rows."""

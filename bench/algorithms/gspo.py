@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from bench.algorithms.base import (
-    Inputs,
     Level,
     LossOutput,
     Minibatch,
@@ -14,7 +13,7 @@ from bench.algorithms.base import (
     SearchGrid,
     positive,
 )
-from bench.algorithms.functional import clipped_surrogate, group_normalised, sequence_mean
+from bench.algorithms.functional import clipped_surrogate, sequence_mean
 from bench.algorithms.ratio import RatioAlgorithm
 
 if TYPE_CHECKING:
@@ -51,12 +50,6 @@ class Gspo(RatioAlgorithm):
     clip_low: float = positive(3e-4)
     clip_high: float = positive(4e-4)
     reference_tokens: float | None = positive(None)
-
-    def prepare(self, inputs: Inputs) -> Minibatch:
-        """Return all rows with their advantages [R]."""
-        rewards, kl_ref = self.penalised_rewards(inputs)
-        advantages = group_normalised(rewards, self.completions_per_prompt)
-        return self.minibatch(inputs, advantages=advantages, kl_ref=kl_ref)
 
     def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
         """Return the mean over completions, of R rows."""

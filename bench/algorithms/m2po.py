@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from bench.algorithms.base import (
-    Inputs,
     Level,
     LossOutput,
     Minibatch,
@@ -17,7 +16,6 @@ from bench.algorithms.base import (
 )
 from bench.algorithms.functional import (
     clipped_surrogate,
-    group_normalised,
     token_mean,
     within_second_moment,
 )
@@ -59,12 +57,6 @@ class M2po(RatioAlgorithm):
 
     budget: float = non_negative(0.04)  # nats^2
     form: Literal["mask", "clip"] = one_of("mask", "clip")
-
-    def prepare(self, inputs: Inputs) -> Minibatch:
-        """Return all rows with their advantages [R]."""
-        rewards, kl_ref = self.penalised_rewards(inputs)
-        advantages = group_normalised(rewards, self.completions_per_prompt)
-        return self.minibatch(inputs, advantages=advantages, kl_ref=kl_ref)
 
     def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
         """Return the mean over tokens, of R rows."""

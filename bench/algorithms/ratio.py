@@ -22,6 +22,7 @@ from bench.algorithms.corrections import AnyCorrection, Correction, ImportanceWe
 from bench.algorithms.functional import (
     all_rows,
     as_metrics,
+    group_normalised,
     sequence_mean,
     sequence_sum,
     token_mean,
@@ -124,6 +125,15 @@ class RatioAlgorithm(Algorithm):
         """Return score - kl_coef * kl_ref and kl_ref, sum_t (log pi_old - log pi_ref): [R], [R]."""
         kl_ref = sequence_sum(inputs.old_logprobs - inputs.ref_logprobs, inputs.mask)
         return inputs.scored.rewards - self.kl_coef * kl_ref, kl_ref
+
+    def advantages(self, rewards: Tensor) -> Tensor:
+        """Return the advantages [R] of rewards [R]: those normalised within each prompt."""
+        return group_normalised(rewards, self.completions_per_prompt)
+
+    def prepare(self, inputs: Inputs) -> Minibatch:
+        """Return all rows with the advantages [R] of their rewards less the KL penalty."""
+        rewards, kl_ref = self.penalised_rewards(inputs)
+        return self.minibatch(inputs, advantages=self.advantages(rewards), kl_ref=kl_ref)
 
     def minibatch(self, inputs: Inputs, **targets: Tensor) -> Minibatch:
         """Return all rows with these targets and those that ``ratio`` needs."""

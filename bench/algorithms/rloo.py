@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from bench.algorithms.base import (
-    Inputs,
     Level,
     LossOutput,
     Minibatch,
@@ -17,6 +16,9 @@ from bench.algorithms.base import (
 )
 from bench.algorithms.functional import clipped_surrogate, leave_one_out, sequence_sum
 from bench.algorithms.ratio import RatioAlgorithm
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +50,9 @@ class Rloo(RatioAlgorithm):
     clip_range: float | None = positive(0.2)
     nll_coef: float = non_negative(0.0)
 
-    def prepare(self, inputs: Inputs) -> Minibatch:
-        """Return all rows with their advantages [R]."""
-        rewards, kl_ref = self.penalised_rewards(inputs)
-        advantages = leave_one_out(rewards, self.completions_per_prompt)
-        return self.minibatch(inputs, advantages=advantages, kl_ref=kl_ref)
+    def advantages(self, rewards: Tensor) -> Tensor:
+        """Return each reward minus the mean of its prompt's others."""
+        return leave_one_out(rewards, self.completions_per_prompt)
 
     def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
         """Return the mean over completions, of R rows."""

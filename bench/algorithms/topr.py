@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from bench.algorithms.base import Inputs, Level, LossOutput, Minibatch, Outputs, SearchGrid
+from bench.algorithms.base import Level, LossOutput, Minibatch, Outputs, SearchGrid
 from bench.algorithms.functional import leave_one_out, sequence_sum
 from bench.algorithms.ratio import RatioAlgorithm
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +39,9 @@ class Topr(RatioAlgorithm):
     grid: ClassVar[SearchGrid] = SearchGrid("kl_coef", (0.02, 0.05, 0.1))
     level: ClassVar[Level] = "sequence"
 
-    def prepare(self, inputs: Inputs) -> Minibatch:
-        """Return all rows with their advantages [R]."""
-        rewards, kl_ref = self.penalised_rewards(inputs)
-        advantages = leave_one_out(rewards, self.completions_per_prompt)
-        return self.minibatch(inputs, advantages=advantages, kl_ref=kl_ref)
+    def advantages(self, rewards: Tensor) -> Tensor:
+        """Return each reward minus the mean of its prompt's others."""
+        return leave_one_out(rewards, self.completions_per_prompt)
 
     def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
         """Return the mean over completions, of R rows."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from bench.algorithms.base import (
-    Inputs,
     Level,
     LossOutput,
     Minibatch,
@@ -20,6 +19,9 @@ from bench.algorithms.ratio import RatioAlgorithm
 
 LOG_RATIO_MAX = 20.0  # of a token and, upwards, of a completion
 LOG_WEIGHT_MIN = -18.420680743952367  # log 1e-8
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +55,9 @@ class Vespo(RatioAlgorithm):
     k_negative: float = positive(3.0)
     lambda_negative: float = non_negative(2.0)
 
-    def prepare(self, inputs: Inputs) -> Minibatch:
-        """Return all rows with their advantages [R]."""
-        rewards, kl_ref = self.penalised_rewards(inputs)
-        advantages = centred(rewards, self.completions_per_prompt)
-        return self.minibatch(inputs, advantages=advantages, kl_ref=kl_ref)
+    def advantages(self, rewards: Tensor) -> Tensor:
+        """Return each reward minus its prompt's mean."""
+        return centred(rewards, self.completions_per_prompt)
 
     def loss(self, outputs: Outputs, batch: Minibatch) -> LossOutput:
         """Return the mean over tokens, of R rows."""
