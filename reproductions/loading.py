@@ -34,7 +34,7 @@ def find_record(
         UserError: there are none, or a file cannot be read.
     """
     preset = options.preset
-    apart = {"arms": one.arms(runs, preset), "series": one.names(runs)}
+    apart = one.apart(runs, preset)
     if not options.replot and one.read is None:
         record = load(options.results_dir, runs, preset, all_seeds=False, **apart)
         if record.final.empty:

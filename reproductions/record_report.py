@@ -66,7 +66,7 @@ def _section(one: Reproduction, options: Options, place: Path) -> Section | None
     if one.read is not None:
         record = one.read(place)
     else:
-        apart = {"arms": one.arms(runs, options.preset), "series": one.names(runs)}
+        apart = one.apart(runs, options.preset)
         record = load(place, runs, options.preset, all_seeds=True, **apart)
     if record is None:
         return None

@@ -54,3 +54,7 @@ class Reproduction:
         if self.series is None:
             return {}
         return {run.config_hash(): self.series(run) for run in runs}
+
+    def apart(self, runs: Sequence[RunConfig], preset: Preset) -> dict[str, dict[str, str]]:
+        """Return what ``loading.load`` tells runs of one algorithm apart by."""
+        return {"arms": self.arms(runs, preset), "series": self.names(runs)}
