@@ -131,7 +131,8 @@ def _worth() -> Preset:
         name="worth",
         seeds=5,
         models=("0.06m", "0.1m", "0.4m"),
-        n_values=(1, 2, 4, 8, 16, 32, 64),
+        # With as many mini-batches as updates all data are generated once: offline training.
+        n_values=(1, 2, 4, 8, 16, 32, 64, 256),
         verdicts=True,
         stage_of=worth_stage,
         run_of=run_of,

@@ -26,7 +26,7 @@ def test_the_grid_has_all_policies_at_one_reward_model_and_all_reward_models_at_
         ("0.06m", "0.1m"), ("0.1m", "0.1m"), ("0.4m", "0.1m"),  # the preset's own reward model
         ("0.06m", "0.06m"), ("0.06m", "0.4m"),
     }  # fmt: skip
-    assert len(cells) == 5 * 7
+    assert len(cells) == 5 * 8
     assert {cell.algorithm.name for cell in cells} == {"online_dpo"}
     assert all(cell.stage.reward_per_seed for cell in cells)
     # what the first policy runs with the preset's reward model is what the other figures run
@@ -64,13 +64,14 @@ def test_replot_draws_tabulates_and_judges(results, capsys):
     assert script.main([REPRODUCTION], ["--preset", "worth", "--replot"]) == 0
     output = capsys.readouterr().out
     figure = results / "worth" / "figures" / "fig_scaling"
-    assert f"Data: {results}/worth (35 of 35 cells, 175 runs)" in output
+    assert f"Data: {results}/worth (40 of 40 cells, 200 runs)" in output
     table = pd.read_parquet(figure.with_suffix(".parquet"))
     assert table["size"].tolist() == ["0.06m", "0.1m", "0.4m"] * 2
     assert table["sweep"].tolist() == ["model"] * 3 + ["reward_model"] * 3
     assert set(table["seeds"]) == {5}
     # made up: win rates .5, .8 - .02 log2 N and up to .01 more; KL is the step, 256 at the end
-    assert table["opt"].to_numpy() == pytest.approx(1 - 0.02 * 3 / 0.3, abs=0.01)
+    # over N = 1 to 256, where log2 N averages 4 over the octaves
+    assert table["opt"].to_numpy() == pytest.approx(1 - 0.02 * 4 / 0.3, abs=0.01)
     assert set(table["kl_nats"]) == {256.0}
     assert (set(table["perplexity"]), set(table["perplexity_diluted"])) == ({2.0}, {1.1})
     lines = [line.split()[0] for line in output.splitlines() if line.strip().startswith("C")]

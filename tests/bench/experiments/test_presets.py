@@ -22,8 +22,9 @@ def test_a_reward_model_of_worth_may_have_any_of_its_sizes() -> None:
         assert worth.stage(model, "0.1m").hash() == worth.stage(model).hash()
 
 
-def test_rounds_of_64_batches_leave_worth_four_of_them() -> None:
+def test_rounds_of_64_batches_leave_worth_four_and_its_largest_one() -> None:
     worth = preset("worth")
-    assert max(worth.n_values) == 64
+    assert worth.n_values[-2:] == (64, 256)
     assert worth.run_config("rloo", Schedule("reuse", 64)).updates == 4 * 64
+    assert worth.run_config("rloo", Schedule("reuse", 256)).updates == 256
     assert worth.run_config("ppo", ON_POLICY).algorithm.completions_per_prompt == 2
