@@ -1,20 +1,22 @@
 """Predict what asynchrony gains on this machine, before anything is run for long.
 
 A few updates are timed, engine and learner apart and beside each other; a simulation of the suite's
-own schedules does the rest. Or the times are given by flag, and nothing is timed. The figure of it:
+own schedules does the rest. Or the times are given by flag, or estimated for devices that are not
+here, and nothing is timed. The figure of it:
 `python reproductions/plan.py`, with the same flags.
 
 Examples:
     python -m bench.plan
     python -m bench.plan --preset tiny --models 0.1m,0.4m --schedules "on_policy,lag(1),bounded(2)"
     python -m bench.plan --generate-s 40 --train-s 30 --publish-s 2 --updates 256
+    python -m bench.plan --preset paper --models 410m,1b,2.8b --devices 4x80
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,21 +25,26 @@ from rich.console import Console
 
 from bench import hub, paths
 from bench.command import Parser, run_command
-from bench.config import Execution, RunConfig
-from bench.engines import engine_class
+from bench.config import RunConfig
 from bench.errors import UserError
 from bench.experiments import arms
 from bench.experiments.flags import add_flags
 from bench.experiments.presets import preset
 from bench.experiments.progress import duration, say
-from bench.experiments.space import size
 from bench.experiments.starting_models import check
 from bench.experiments.tables import print_frame
-from bench.planning.fit import known_bytes, needed, require_fits
-from bench.planning.memory import Memory
+from bench.planning.estimate import Machine, estimate
+from bench.planning.fit import (
+    executions,
+    known_bytes,
+    memory_table,
+    require_fits,
+    shapes,
+    too_large,
+)
 from bench.planning.predict import SCHEDULES, Measured, Prediction, predict, recommend, table
 from bench.planning.simulation import Slowdown, Work
-from bench.processes.devices import inventory
+from bench.processes.devices import Gpus, inventory
 from bench.staleness import ON_POLICY, Schedule
 
 GIVEN = ("generate_s", "train_s", "load_s", "publish_s", "whole_s")
@@ -102,6 +109,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--whole-s", type=float, help="seconds per update with all devices for each phase")
     add("--engine-slowdown", type=float, help="of generation beside training (default: 1)")
     add("--learner-slowdown", type=float, help="of training beside generation (default: 1)")
+    add("--devices", help="estimate for so many of so many GB each, such as 4x80")
+    add("--tflops", type=float, default=300.0, help="sustained, of such a device (default: 300)")
+    add("--gb-per-s", type=float, default=2000.0, help="of its memory (default: 2000)")
     return parser.parse_args(arguments)
 
 
@@ -115,7 +125,12 @@ def plans(given: argparse.Namespace, console: Console) -> list[Plan]:
     if given.hub_dir is not None:
         hub.use_hub_dir(given.hub_dir)
     configs = _configs(given)
-    if any(getattr(given, name) is not None for name in GIVEN):
+    by_flags = any(getattr(given, name) is not None for name in GIVEN)
+    if (machine := machine_of(given)) is not None:
+        if by_flags:
+            raise UserError("--devices: times are estimated, or given by flag, not both")
+        measured = [_by_estimate(config, machine) for config in configs]
+    elif by_flags:
         if len(configs) > 1:
             raise UserError("--models: times given by flag are those of one model")
         measured = [_by_flags(configs[0].stage.model, given)]
@@ -165,13 +180,27 @@ def _by_flags(model: str, given: argparse.Namespace) -> Measured:
     return Measured(model=model, split=split, whole=whole, slowdown=slowdown)
 
 
+def machine_of(given: argparse.Namespace) -> Machine | None:
+    """Return the devices asked for by flag; None: this machine's."""
+    if given.devices is None:
+        return None
+    return Machine.parse(given.devices, given.tflops, given.gb_per_s)
+
+
+def _by_estimate(config: RunConfig, machine: Machine) -> Measured:
+    known = shapes(config)
+    if known is None:
+        raise UserError(f"--devices: the shape of model {config.stage.model} is not known")
+    return estimate(machine, config, *known, config.stage.task.longest_prompt_tokens())
+
+
 def _by_clock(
     configs: Sequence[RunConfig], given: argparse.Namespace, console: Console
 ) -> list[Measured]:
     from bench.planning.measure import measure  # imports torch
 
     for config in configs:
-        for how in _executions(config).values():
+        for how in executions(config).values():
             require_fits(config, how)
     check(configs, workers=None)
     if (warning := arms.load_warning()) is not None:
@@ -183,39 +212,15 @@ def _by_clock(
     ]
 
 
-def _executions(config: RunConfig) -> dict[str, Execution]:
-    """Return how a run is carried out on split devices and, if that is possible, on all."""
-    split = {"split": Execution(source="overlapped")}
-    return split if engine_class(config.engine).own_process else {**split, "whole": Execution()}
+def _there(machine: Machine | None) -> tuple[Gpus, Mapping[str, int]]:
+    """Return the GPUs and the memory of devices by name, of a machine or, without one, of this."""
+    if machine is not None:
+        return machine.names, machine.memory
+    return (gpus := inventory()), known_bytes(gpus)
 
 
-def memory_table(configs: Sequence[RunConfig]) -> pd.DataFrame:
-    """Return what each device must hold, and what it has where that is known."""
-    gpus = inventory()
-    there = known_bytes(gpus)
-    return pd.DataFrame(
-        [
-            {
-                "model": config.stage.model,
-                "devices": devices,
-                "on": device,
-                "needs": size(one.peak),
-                "has": size(there[device]) if device in there else "-",
-                "largest_part": max(_parts(one).items(), key=lambda part: part[1])[0],
-            }
-            for config in configs
-            for devices, how in _executions(config).items()
-            for device, one in needed(config, how, gpus).items()
-        ]
-    )
-
-
-def _parts(memory: Memory) -> dict[str, int]:
-    return {**memory.lasting, **{k: v for one in memory.phases.values() for k, v in one.items()}}
-
-
-def show(found: Sequence[Plan], console: Console) -> None:
-    """Print what was measured and predicted, and what is recommended."""
+def show(found: Sequence[Plan], console: Console, machine: Machine | None = None) -> None:
+    """Print what was measured or estimated and predicted, and what is recommended."""
     shares = ["engine_busy", "learner_busy"]
     for plan in found:
         frame = plan.table
@@ -228,16 +233,33 @@ def show(found: Sequence[Plan], console: Console) -> None:
         columns = ["devices", "schedule", "update_s", *speed_ups, *shares, "staleness"]
         print_frame(console, frame[columns], f"{plan.measured.model}: predicted")
         slower = plan.measured.slowdown
-        if plan.measured.split:
+        if plan.measured.split and machine is None:
             say(
                 console,
                 f"Beside each other generation takes {slower.engine:.2f} times as long, training "
                 f"{slower.learner:.2f} times.",
             )
         say(console, f"{plan.advice}.")
-    memory = memory_table([plan.config for plan in found])
+    gpus, there = _there(machine)
+    memory = memory_table([plan.config for plan in found], gpus, there)
     if len(memory):
         print_frame(console, memory, "memory, without libraries and evaluation")
+    if machine is not None:
+        for plan in found:
+            for devices, how in executions(plan.config).items():
+                lacks = too_large(plan.config, how, gpus, there)
+                say(
+                    console,
+                    f"{devices}: {lacks}."
+                    if lacks
+                    else f"{devices}: {plan.config.stage.model} fits.",
+                )
+        say(
+            console,
+            f"Estimated, not measured: {machine.flops / 1e12:g} TFLOP/s sustained and "
+            f"{machine.bandwidth / 1e9:g} GB/s from memory (--tflops, --gb-per-s); "
+            "without evaluation.",
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -245,7 +267,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         console = Console()
-        show(plans(parse(arguments), console), console)
+        given = parse(arguments)
+        show(plans(given, console), console, machine_of(given))
 
     return run_command(command)
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+
 from bench.config import Execution, RunConfig
+from bench.engines import engine_class
 from bench.errors import UserError
 from bench.experiments import arms
 from bench.experiments.space import size
@@ -143,10 +146,25 @@ def require_fits(config: RunConfig, execution: Execution) -> None:
         UserError: it does not; the message says what would.
     """
     gpus = inventory()
-    there = known_bytes(gpus)
+    lacks = too_large(config, execution, gpus, known_bytes(gpus))
+    if lacks is not None:
+        raise UserError(lacks)
+
+
+def too_large(
+    config: RunConfig, execution: Execution, gpus: Gpus, there: Mapping[str, int]
+) -> str | None:
+    """Return what a device lacks and what would fit, as a sentence; None: the run fits.
+
+    Args:
+        config: the run.
+        execution: how it is carried out.
+        gpus: names, as of ``inventory``.
+        there: bytes of each device that is known.
+    """
     lacking = _lacking(config, execution, gpus, there)
     if lacking is None:
-        return
+        return None
     device, bytes_needed = lacking
     least = bytes_needed
     for flags, run, how in _smaller(config, execution, gpus):
@@ -157,7 +175,7 @@ def require_fits(config: RunConfig, execution: Execution) -> None:
         least = min(least, still[1])
     else:
         advice = f"the smallest batch needs {size(least)}, so only a smaller --model would fit"
-    raise UserError(
+    return (
         f"model {config.stage.model}, {config.algorithm.name}: needs {size(bytes_needed)} on "
         f"{device}, which has {size(there[device])}; {advice}"
     )
@@ -196,3 +214,36 @@ def _smaller(
         for part in parts:
             fewer = replace(smaller, microbatch_rows=part)
             yield f"--microbatch-rows {part} {flag}", fewer, execution
+
+
+def executions(config: RunConfig) -> dict[str, Execution]:
+    """Return how a run is carried out on split devices and, if that is possible, on all."""
+    split = {"split": Execution(source="overlapped")}
+    return split if engine_class(config.engine).own_process else {**split, "whole": Execution()}
+
+
+def memory_table(
+    configs: Sequence[RunConfig], gpus: Gpus, there: Mapping[str, int]
+) -> pd.DataFrame:
+    """Return what each device must hold, and what it has where that is known.
+
+    Args:
+        configs: the runs.
+        gpus: names, as of ``inventory``.
+        there: bytes of each device that is known.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "model": config.stage.model,
+                "devices": devices,
+                "on": device,
+                "needs": size(one.peak),
+                "has": size(there[device]) if device in there else "-",
+                "largest_part": max(one.parts.items(), key=lambda part: part[1])[0],
+            }
+            for config in configs
+            for devices, how in executions(config).items()
+            for device, one in needed(config, how, gpus).items()
+        ]
+    )

@@ -95,6 +95,12 @@ class Memory:
         """The most that is there at a time."""
         return sum(self.lasting.values()) + max(sum(one.values()) for one in self.phases.values())
 
+    @property
+    def parts(self) -> dict[str, int]:
+        """Bytes of every part, whatever the phase."""
+        phases = {k: v for one in self.phases.values() for k, v in one.items()}
+        return {**self.lasting, **phases}
+
     def beside(self, other: Memory) -> Memory:
         """Return what two sides need that share a device and work at the same time."""
         phases = {
