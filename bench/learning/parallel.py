@@ -23,6 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from bench.errors import RunsFailedError
 from bench.learning.sequences import Sequences
 
 Told = TypeVar("Told")
@@ -39,7 +40,7 @@ VARIABLES = (
 )  # fmt: skip
 
 
-class RanksError(RuntimeError):
+class RanksError(RunsFailedError):
     """Another rank has ended, or gave no answer in time."""
 
 
@@ -228,6 +229,5 @@ def _noticed() -> Iterator[None]:
     """Say in one line that another rank is gone."""
     try:
         yield
-    except RuntimeError as error:  # gloo raises no other
-        first = str(error).partition("\n")[0]
-        raise RanksError(f"another rank has ended or does not answer: {first}") from error
+    except RuntimeError as error:  # of torch.distributed; which one depends on the backend
+        raise RanksError("another rank has ended, or did not answer in time") from error
