@@ -70,7 +70,10 @@ def assemble(
     evaluator = Evaluator(config, task, learner.scorer)
     stream = PromptStream(task.prompts("train"), config.prompts_per_batch, config.seed)
     sampling = Sampling(
-        config.temperature, config.max_completion_tokens, algorithm.completions_per_prompt
+        config.temperature,
+        config.max_completion_tokens,
+        algorithm.completions_per_prompt,
+        config.engine_rows,
     )
     if execution.source == "inline":
         engine = engine_builder(config, task.tokenizer, device)(models.sft_dir)
