@@ -157,7 +157,7 @@ class Execution:
     engine_threads: int = 1  # of the engine's own process
     pin_cores: bool = False  # give learner and engine cores of their own; for a machine not shared
     start_timeout_s: float = 300.0  # until the engine has its model
-    timeout_s: float = 300.0  # for one batch
+    timeout_s: float = 300.0  # for one batch, and for one sum of the ranks of a learner
     max_restarts: int = 3  # of the engine, over the run
     # Mean absolute difference per token between an engine's log-probs and the learner's that is
     # taken for rounding; checked if the engine reports no checksum. A bfloat16 engine beside a
