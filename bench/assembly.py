@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ from bench.evaluate import Evaluator
 from bench.hub import load_model, quiet
 from bench.learning.learner import Learner
 from bench.learning.logprob_gap import LogprobGap
+from bench.learning.parallel import ALONE, Ranks
 from bench.learning.scoring import Rule, Scorer
 from bench.processes.devices import Gpus, visible
 from bench.processes.local import LocalWorker
@@ -35,15 +38,25 @@ from bench.types import Sampling
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bench.tasks.base import Task
     from bench.types import StageModels
 
 HEAD = "score.weight"  # of a sequence classifier
 
 
 def assemble(
-    config: RunConfig, models: StageModels, execution: Execution | None = None
+    config: RunConfig,
+    models: StageModels,
+    execution: Execution | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Source, Learner, Evaluator]:
     """Load the models and connect source, learner and evaluator. The caller closes the source.
+
+    Args:
+        config: the run.
+        models: what it starts from.
+        execution: how it is carried out.
+        ranks: those of the learner; this one is rank 0.
 
     Raises:
         UserError: unknown task, algorithm or parameter, or a model cannot be loaded.
@@ -53,39 +66,14 @@ def assemble(
     device = usable_device(execution.device)
     engine_device, engine_gpus = engine_place(device, execution.engine_device)
     frozen = getattr(torch, config.dtype)
-
-    def load(
-        auto: Any, directory: Path, dtype: torch.dtype = torch.float32, **options: Any
-    ) -> PreTrainedModel:
-        tokens = len(task.tokenizer)
-        model: PreTrainedModel = load_model(
-            auto, directory, vocabulary_tokens=tokens, dtype=dtype, **options
-        ).to(device)
-        return model
-
-    reward: PreTrainedModel | Rule = task.gold_rewards
-    if models.reward_dir is not None:
-        reward = load(AutoModelForSequenceClassification, models.reward_dir, frozen)
-        # A score is read before the padding, which is the task's, whatever a released model says.
-        reward.config.pad_token_id = task.tokenizer.pad_token_id
-    scorer = Scorer(
-        reward,
-        load(AutoModelForCausalLM, models.sft_dir, frozen),
-        temperature=config.temperature,
-        missing_eos_penalty=config.missing_eos_penalty,
-        microbatch_rows=config.microbatch_rows,
-    )
-    learner = Learner(
-        config,
-        algorithm,
-        load(AutoModelForCausalLM, models.sft_dir),
-        scorer,
-        value_model(load, models) if algorithm.needs_values else None,
-    )
-    evaluator = Evaluator(config, task, scorer)
+    learner = assemble_learner(config, models, task, device, ranks)
+    evaluator = Evaluator(config, task, learner.scorer)
     stream = PromptStream(task.prompts("train"), config.prompts_per_batch, config.seed)
     sampling = Sampling(
-        config.temperature, config.max_completion_tokens, algorithm.completions_per_prompt
+        config.temperature,
+        config.max_completion_tokens,
+        algorithm.completions_per_prompt,
+        config.engine_rows,
     )
     if execution.source == "inline":
         engine = engine_builder(config, task.tokenizer, device)(models.sft_dir)
@@ -111,6 +99,75 @@ def assemble(
         overlapped.close()
         raise
     return overlapped, learner, evaluator
+
+
+def assemble_learner(
+    config: RunConfig, models: StageModels, task: Task, device: str, ranks: Ranks
+) -> Learner:
+    """Load the models of a learner, or of one rank of it.
+
+    Raises:
+        UserError: a model cannot be loaded, or there are more ranks than prompts in a batch.
+    """
+    algorithm, frozen = config.algorithm, getattr(torch, config.dtype)
+    if ranks.size > config.prompts_per_batch:
+        raise UserError(
+            f"{ranks.size} ranks: at most one for each prompt of a batch, "
+            f"prompts_per_batch = {config.prompts_per_batch}"
+        )
+
+    def load(
+        auto: Any, directory: Path, dtype: torch.dtype = torch.float32, **options: Any
+    ) -> PreTrainedModel:
+        tokens = len(task.tokenizer)
+        model: PreTrainedModel = load_model(
+            auto, directory, vocabulary_tokens=tokens, dtype=dtype, **options
+        ).to(device)
+        return model
+
+    reward: PreTrainedModel | Rule = task.gold_rewards
+    if models.reward_dir is not None:
+        reward = load(AutoModelForSequenceClassification, models.reward_dir, frozen)
+        # A score is read before the padding, which is the task's, whatever a released model says.
+        reward.config.pad_token_id = task.tokenizer.pad_token_id
+    scorer = Scorer(
+        reward,
+        load(AutoModelForCausalLM, models.sft_dir, frozen),
+        temperature=config.temperature,
+        missing_eos_penalty=config.missing_eos_penalty,
+        microbatch_rows=config.microbatch_rows,
+    )
+    return Learner(
+        config,
+        algorithm,
+        load(AutoModelForCausalLM, models.sft_dir),
+        scorer,
+        value_model(load, models) if algorithm.needs_values else None,
+        ranks,
+    )
+
+
+def on_rank(execution: Execution) -> Execution:
+    """Return how this rank of several is carried out: on a GPU of its own, where there are any.
+
+    The engine of rank 0, if it has a process of its own, is on the GPU after the ranks' or, where
+    there is none, on rank 0's.
+
+    Raises:
+        UserError: there are too few GPUs, or devices or cores are given to all ranks alike.
+    """
+    local_rank, local_size = (int(os.environ[n]) for n in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    if execution.pin_cores or execution.device not in (None, "cpu"):
+        raise UserError("ranks cannot have the same device or cores: leave device and pin_cores")
+    gpus = 0 if execution.device == "cpu" else _gpu_count()
+    if not gpus:
+        return replace(execution, device="cpu")
+    if gpus < local_size:
+        raise UserError(f"{local_size} ranks need a GPU each, this machine has {gpus}")
+    engine = execution.engine_device
+    if (execution.source, execution.workers) == ("overlapped", "local"):
+        engine = engine or f"cuda:{local_size if gpus > local_size else 0}"
+    return replace(execution, device=f"cuda:{local_rank}", engine_device=engine)
 
 
 def value_model(load: Callable[..., PreTrainedModel], models: StageModels) -> PreTrainedModel:

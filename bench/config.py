@@ -22,7 +22,8 @@ LrSchedule = Literal["per_update", "per_round"]
 LrScale = Literal["none", "ess"]
 # Fields of a run that came later. At their default they are no part of its identity, so that runs
 # from before there was such a field keep their ids.
-LATER = ("lr_scale",)
+LATER = ("lr_scale", "engine_rows")
+EVALUATION_LATER = ("rows",)  # likewise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class EvalConfig:
     temperature: float = 0.01
     max_completion_tokens: int | None = None  # None: as in training
     samples: int = 8  # completions kept as text, at the last evaluation
+    rows: int | None = None  # generated at once; None: the run's ``microbatch_rows``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,8 @@ class RunConfig:
     missing_eos_penalty: float | None = -1.0  # replaces the reward of an unfinished completion
     max_grad_norm: float | None = None  # gradients are clipped to it; None: not at all
     microbatch_rows: int | None = None  # rows per forward and backward; None: all at once
+    # Rows that the Hugging Face engine generates at once, at least those of a prompt; None: all.
+    engine_rows: int | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"  # of computation; training weights: float32
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     engine: str = "hf"  # what generates: see ``bench.engines``
@@ -70,6 +74,10 @@ class RunConfig:
         for name in ("updates", "prompts_per_batch", "max_completion_tokens"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} = {getattr(self, name)}: must be at least 1")
+        parts = {"engine_rows": self.engine_rows, "evaluation.rows": self.evaluation.rows}
+        for name, rows in parts.items():
+            if rows is not None and rows < 1:
+                raise UserError(f"{name} = {rows}: must be at least 1")
         if self.learning_rate <= 0 or self.temperature <= 0:
             raise UserError("learning_rate and temperature must be above 0")
         n = self.schedule.round_length
@@ -104,6 +112,9 @@ class RunConfig:
         for name in LATER:
             if fields[name] == getattr(RunConfig, name):
                 del fields[name]
+        for name in EVALUATION_LATER:
+            if fields["evaluation"][name] == getattr(EvalConfig, name):
+                del fields["evaluation"][name]
         return fields | {
             "stage": self.stage.identity(),
             "algorithm": self.algorithm.name,
@@ -146,7 +157,7 @@ class Execution:
     engine_threads: int = 1  # of the engine's own process
     pin_cores: bool = False  # give learner and engine cores of their own; for a machine not shared
     start_timeout_s: float = 300.0  # until the engine has its model
-    timeout_s: float = 300.0  # for one batch
+    timeout_s: float = 300.0  # for one batch, and for one sum of the ranks of a learner
     max_restarts: int = 3  # of the engine, over the run
     # Mean absolute difference per token between an engine's log-probs and the learner's that is
     # taken for rounding; checked if the engine reports no checksum. A bfloat16 engine beside a

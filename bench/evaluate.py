@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -107,18 +106,15 @@ class Evaluator:
         return record, samples, self._outcomes(wins.tolist(), tokens.tolist())
 
     def _generate_at(self, policy: PreTrainedModel, temperature: float, limit: int) -> Rollouts:
-        """Complete every prompt once, in parts no larger than a micro-batch."""
+        """Complete every prompt once."""
         tokenizer = self._task.tokenizer
         engine = HfEngine(
             policy, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id
         )
-        sampling = Sampling(temperature, limit)
-        size = self._config.microbatch_rows or len(self._prompts)
-        parts = [
-            engine.generate(self._prompts[at : at + size], sampling, self._seeds[at : at + size])
-            for at in range(0, len(self._prompts), size)
-        ]
-        return parts[0] if len(parts) == 1 else _concatenate(parts)
+        rows = self._config.evaluation.rows or self._config.microbatch_rows
+        return engine.generate(
+            self._prompts, Sampling(temperature, limit, rows_at_once=rows), self._seeds
+        )
 
     @torch.no_grad()
     def _reference_logprobs(self, sequences: Sequences, *, temperature: float) -> Tensor:
@@ -151,31 +147,3 @@ class Evaluator:
                 self._prompts, wins, tokens, self._references, strict=True
             )
         ]
-
-
-def _concatenate(parts: Sequence[Rollouts]) -> Rollouts:
-    """Join rollouts of different lengths: prompts padded on the left, completions on the right."""
-    prompt = max(part.prompt_tokens.shape[1] for part in parts)
-    length = max(part.completion_tokens.shape[1] for part in parts)
-
-    def widen(name: str, left: bool, width: int) -> Tensor:
-        tensors = [getattr(part, name) for part in parts]
-        pads = [width - t.shape[1] for t in tensors]
-        return torch.cat(
-            [
-                torch.nn.functional.pad(t, (pad, 0) if left else (0, pad))
-                for t, pad in zip(tensors, pads, strict=True)
-            ]
-        )
-
-    return replace(
-        parts[0],
-        prompts=tuple(p for part in parts for p in part.prompts),
-        prompt_tokens=widen("prompt_tokens", True, prompt),
-        prompt_mask=widen("prompt_mask", True, prompt),
-        completion_tokens=widen("completion_tokens", False, length),
-        completion_mask=widen("completion_mask", False, length),
-        logprobs=widen("logprobs", False, length),
-        finished=torch.cat([part.finished for part in parts]),
-        generate_s=sum(part.generate_s for part in parts),
-    )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from bench.assembly import assemble
+from bench.assembly import assemble, assemble_learner, usable_device
 from bench.config import Execution, RunConfig
 from bench.engines import engine_class
 from bench.errors import UserError
@@ -22,6 +22,7 @@ from bench.evaluate import Elapsed, Evaluator
 from bench.learning import checkpoint
 from bench.learning.checkpoint import Checkpoint
 from bench.learning.learner import Learner
+from bench.learning.parallel import ALONE, Ranks
 from bench.sources import Source
 from bench.types import LearnerStep, Records, Rollouts, RunResult, Span, StageModels, StepRecord
 
@@ -45,6 +46,7 @@ def train(
     models: StageModels,
     on_progress: OnProgress | None = None,
     execution: Execution | None = None,
+    ranks: Ranks = ALONE,
 ) -> RunResult:
     """Run one cell of a sweep for one seed.
 
@@ -56,6 +58,7 @@ def train(
         on_progress: called after every update, and with every warning.
         execution: how to carry it out; by default in this process, generation and training in
             turn. Checkpoints in ``checkpoint_dir`` stay until the caller has stored the result.
+        ranks: those of the learner, of which this is rank 0; the others ``serve``.
 
     Raises:
         UserError: unknown task, algorithm, engine or parameter, or the engine cannot start or
@@ -73,11 +76,35 @@ def train(
     directory = None
     if execution.checkpoint_dir is not None:
         directory = execution.checkpoint_dir / config.run_id(models.digest)
+    ranks.tell((config, models))
     # Before this process is limited to the learner's cores: the engine needs other cores.
-    source, learner, evaluator = assemble(config, models, execution)
+    source, learner, evaluator = assemble(config, models, execution, ranks)
     with closing(source), on_learner_cores(execution):
         run = Run(config, source, learner, evaluator)
         return run.execute(on_progress, directory, execution.checkpoint_every)
+
+
+def serve(ranks: Ranks, execution: Execution) -> None:
+    """Do the share of a rank other than 0 in all runs of rank 0, until it tells of no more.
+
+    Raises:
+        UserError: a model cannot be loaded.
+        RanksError: another rank has ended.
+    """
+    told: tuple[RunConfig, StageModels] | None
+    while (told := ranks.tell(None)) is not None:
+        config, models = told
+        task, device = config.stage.task.build(), usable_device(execution.device)
+        learner = assemble_learner(config, models, task, device, ranks)
+        with on_learner_cores(execution):
+            follow(learner)
+
+
+def follow(learner: Learner) -> None:
+    """Do the share of a rank other than 0 in a run that rank 0 executes."""
+    learner.align()
+    while learner.policy_version < learner.config.updates and learner.step(None).finite:
+        pass
 
 
 class Run:
@@ -111,7 +138,8 @@ class Run:
             self._records = saved.records
             learner.restore(saved.step, saved.learner)
             source.resume(saved.step, saved.snapshots)
-        else:
+        learner.align()
+        if saved is None:
             self._evaluate()
             source.publish(learner.snapshot())
         records = self._records

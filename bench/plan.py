@@ -256,7 +256,8 @@ def show(found: Sequence[Plan], console: Console, machine: Machine | None = None
                 )
         say(
             console,
-            f"Estimated, not measured: {machine.flops / 1e12:g} TFLOP/s sustained and "
+            f"The learner has {machine.ranks} of {machine.devices} devices, each with all it must "
+            f"hold. Estimated, not measured: {machine.flops / 1e12:g} TFLOP/s sustained and "
             f"{machine.bandwidth / 1e9:g} GB/s from memory (--tflops, --gb-per-s); "
             "without evaluation.",
         )

@@ -9,15 +9,18 @@ Examples:
     python -m bench.train --algorithm ppo --algorithm.kl-coef 0.02 --learning-rate 1e-4 --seed 3
     python -m bench.train --schedule "bounded(2)" --execution.source overlapped
     python -m bench.train --task tldr_tiny --task.verbs 12 --stages.comparisons 2000
+    torchrun --standalone --nproc-per-node 2 -m bench.train --microbatch-rows 32
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -27,17 +30,22 @@ from bench import hub, paths
 from bench.algorithms import ALGORITHMS
 from bench.command import Parser, run_command
 from bench.config import Execution, RunConfig
+from bench.experiments.cells import train_cell
 from bench.experiments.flags import FLAGS, refuse_records
 from bench.experiments.presets import ORDER, preset
 from bench.experiments.progress import duration, say
 from bench.experiments.starting_models import check, starting_models
 from bench.experiments.sweep import locked, sweep
 from bench.planning.fit import require_fits
+from bench.processes.thread import ThreadWorker
 from bench.records import store
 from bench.stage_config import StageConfig, StageParams
 from bench.staleness import ALLOWED, ON_POLICY, Schedule
 from bench.tasks import TASKS
 from bench.tasks.base import TaskConfig
+
+if TYPE_CHECKING:
+    from bench.learning.parallel import Ranks
 
 CHOICES = ("--preset", "--task", "--out", "--hub-dir")  # read first: they decide the defaults
 
@@ -121,33 +129,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         given = parse(arguments)
-        results_dir = given.out or paths.results_dir(given.preset)
-        refuse_records(results_dir)
+        refuse_records(given.out or paths.results_dir(given.preset))
         if given.hub_dir is not None:
             hub.use_hub_dir(given.hub_dir)
-        require_fits(given.run, given.execution)
-        console = Console()
-        with locked(results_dir):
-            check([given.run], workers=1)
-            models = starting_models(
-                [given.run],
-                results_dir=results_dir,
-                record_dir=paths.record_dir(given.preset),
-                workers=1,
-                console=console,
-            )
-            (run_id,) = sweep(
-                [given.run],
-                models,
-                results_dir=results_dir,
-                preset=given.preset,
-                workers=1,
-                console=console,
-                execution=given.execution,
-            )
-        say(console, summary(results_dir, run_id))
+        from bench.learning.parallel import joined, processes  # imports torch
+
+        if processes() == 1:
+            _train(given)
+            return
+        from bench.assembly import on_rank
+        from bench.loop import serve
+
+        execution = on_rank(given.execution)
+        with hub.quiet(), joined(execution.timeout_s, str(execution.device)) as ranks:
+            if ranks.rank == 0:
+                _train(replace(given, execution=execution), ranks)
+                ranks.tell(None)
+            else:
+                # It holds nothing that an end at once would lose, and may wait in a library.
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+                serve(ranks, execution)
 
     return run_command(command)
+
+
+def _train(given: Experiment, ranks: Ranks | None = None) -> None:
+    """Do the run, unless it is there already, and say what was found.
+
+    Args:
+        given: what the command line says.
+        ranks: those of the learner, of which this is rank 0; None: there are no others.
+    """
+    results_dir = given.out or paths.results_dir(given.preset)
+    require_fits(given.run, given.execution)
+    console = Console()
+    with locked(results_dir):
+        check([given.run], workers=1)
+        models = starting_models(
+            [given.run],
+            results_dir=results_dir,
+            record_dir=paths.record_dir(given.preset),
+            workers=1,
+            console=console,
+        )
+        do = partial(sweep, [given.run], models, results_dir=results_dir, preset=given.preset)
+        if ranks is not None:  # a process of its own would be no rank
+            execute = partial(
+                train_cell, checkpoint_dir=results_dir / paths.UNFINISHED, ranks=ranks
+            )
+            do = partial(do, execute=execute, launch=ThreadWorker)
+        (run_id,) = do(workers=1, console=console, execution=given.execution)
+    say(console, summary(results_dir, run_id))
 
 
 def summary(results_dir: Path, run_id: str) -> str:

@@ -35,6 +35,8 @@ class Sampling:
     temperature: float
     max_completion_tokens: int
     completions_per_prompt: int = 1
+    # Rows in one pass, of an engine that would have all of a batch in one; None: all.
+    rows_at_once: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
-from bench.engines.padding import pad_prompts
+from bench.engines.padding import join, pad_prompts
 from bench.hub import load_model
 from bench.learning.logprobs import positions
 from bench.randomness import uniforms
@@ -68,11 +68,14 @@ class HfEngine:
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]
     ) -> Rollouts:
-        """Sample K completions of each prompt.
+        """Sample K completions of each prompt, in parts of whole prompts.
+
+        All prompts are padded to the same length, whatever the parts: so a part computes what the
+        whole would, but for the rounding of matrix products of few rows.
 
         Args:
             prompts: B prompts of any lengths.
-            sampling: temperature, length limit and K.
+            sampling: temperature, length limit, K and rows at once.
             seeds: one per row, B * K, prompt-major.
 
         Returns:
@@ -84,16 +87,45 @@ class HfEngine:
         prompt_tokens, prompt_mask = (tensor.to(device) for tensor in padded)
         draws = torch.from_numpy(uniforms(seeds, sampling.max_completion_tokens)).to(device)
 
+        size = max(1, (sampling.rows_at_once or len(seeds)) // k)  # prompts
+        parts = [
+            self._sample(*part, sampling)
+            for part in zip(
+                prompt_tokens.split(size), prompt_mask.split(size), draws.split(size * k),
+                strict=True,
+            )
+        ]  # fmt: skip
+        tokens, completion_mask, logprobs = (
+            join(column, value)
+            for column, value in zip(zip(*parts, strict=True), (self._pad, False, 0.0), strict=True)
+        )
+        return Rollouts(
+            policy_version=self.policy_version,
+            prompts=tuple(prompts),
+            completions_per_prompt=k,
+            prompt_tokens=prompt_tokens.repeat_interleave(k, 0) if k > 1 else prompt_tokens,
+            prompt_mask=prompt_mask.repeat_interleave(k, 0) if k > 1 else prompt_mask,
+            completion_tokens=tokens,
+            completion_mask=completion_mask,
+            logprobs=logprobs,
+            finished=(completion_mask & (tokens == self._eos)).any(1),
+            generate_s=time.perf_counter() - start,
+        )
+
+    def _sample(
+        self, prompt_tokens: Tensor, prompt_mask: Tensor, draws: Tensor, sampling: Sampling
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return tokens, their mask and log-probs [rows, T], T being the longest of these rows."""
+        k = sampling.completions_per_prompt
         cache = DynamicCache(config=self.model.config)
         logits = self._forward(prompt_tokens, prompt_mask, cache)
+        mask = prompt_mask
         if k > 1:
             cache.batch_repeat_interleave(k)
             logits = logits.repeat_interleave(k, 0)
-            prompt_tokens = prompt_tokens.repeat_interleave(k, 0)
-            prompt_mask = prompt_mask.repeat_interleave(k, 0)
+            mask = mask.repeat_interleave(k, 0)
 
-        mask = prompt_mask
-        alive = torch.ones(len(seeds), 1, dtype=torch.bool, device=device)
+        alive = torch.ones(len(draws), 1, dtype=torch.bool, device=draws.device)
         tokens, logprobs, alives = [], [], []
         for t in range(sampling.max_completion_tokens):
             distribution = torch.log_softmax(logits.float() / sampling.temperature, -1)
@@ -108,18 +140,7 @@ class HfEngine:
             logits = self._forward(tokens[-1], mask, cache)
 
         completion_mask = torch.cat(alives, 1)
-        return Rollouts(
-            policy_version=self.policy_version,
-            prompts=tuple(prompts),
-            completions_per_prompt=k,
-            prompt_tokens=prompt_tokens,
-            prompt_mask=prompt_mask,
-            completion_tokens=torch.cat(tokens, 1),
-            completion_mask=completion_mask,
-            logprobs=torch.cat(logprobs, 1) * completion_mask,
-            finished=~alive[:, 0],
-            generate_s=time.perf_counter() - start,
-        )
+        return torch.cat(tokens, 1), completion_mask, torch.cat(logprobs, 1) * completion_mask
 
     def _forward(self, tokens: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
         """Return the next-token logits [rows, V] after ``tokens``, extending ``cache``."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from bench.types import Prompt
@@ -22,3 +23,11 @@ def pad_prompts(prompts: Sequence[Prompt], pad_token_id: int) -> tuple[Tensor, T
 def pad_completions(rows: Sequence[Tensor], value: int) -> Tensor:
     """Return one number per completion token [R, T], padded on the right with ``value``."""
     return pad_sequence(list(rows), batch_first=True, padding_value=value)
+
+
+def join(parts: Sequence[Tensor], value: float) -> Tensor:
+    """Return the rows of all parts [r, T] as one tensor, padded on the right with ``value``."""
+    if len(parts) == 1:
+        return parts[0]
+    length = max(part.shape[1] for part in parts)
+    return torch.cat([pad(part, (0, length - part.shape[1]), value=value) for part in parts])

@@ -17,6 +17,7 @@ from bench.processes.pool import Job, OnProgress
 from bench.records import provenance, store
 
 if TYPE_CHECKING:
+    from bench.learning.parallel import Ranks
     from bench.types import RunResult, StageModels
 
 
@@ -67,6 +68,7 @@ def train_cell(
     directories: Sequence[Path] = (),
     checkpoint_dir: Path | None = None,
     origin: Mapping[str, Any] | None = None,
+    ranks: Ranks | None = None,
 ) -> Trained:
     """Do a run, in a worker.
 
@@ -77,11 +79,14 @@ def train_cell(
         directories: those that runs start from.
         checkpoint_dir: where an interrupted run is resumed from; None: none is.
         origin: code and host, for the run's provenance; None: those of this process.
+        ranks: those of the learner, of which this is rank 0; None: this process is alone.
     """
     import torch
 
+    from bench.learning.parallel import ALONE
     from bench.loop import train
 
+    ranks = ranks or ALONE
     torch.set_num_threads(1)
     cell: Cell = job.payload
     config, models = cell.config, cell.models
@@ -95,8 +100,9 @@ def train_cell(
         execution = replace(execution, checkpoint_dir=checkpoint_dir)
     started = provenance.now_utc()
     result = train(
-        config, models, lambda at: on_progress(at.step, at.win_rate, at.warning), execution
+        config, models, lambda at: on_progress(at.step, at.win_rate, at.warning), execution, ranks
     )
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return Trained(
         result,
         source=execution.source,
@@ -104,7 +110,7 @@ def train_cell(
             **(origin or provenance.code_and_host()),
             "started_utc": started,
             "threads": execution.learner_threads or torch.get_num_threads(),
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "device": device if ranks.size == 1 else f"{ranks.size} ranks, {device}",
         },
     )
 

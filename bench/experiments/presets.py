@@ -159,8 +159,9 @@ def _tldr_run(
         max_completion_tokens=53,
         missing_eos_penalty=-1.0,
         microbatch_rows=32,
+        engine_rows=256,
         dtype="bfloat16",
-        evaluation=EvalConfig(every=64, prompts=4096, max_completion_tokens=128),
+        evaluation=EvalConfig(every=64, prompts=4096, max_completion_tokens=128, rows=128),
     )
 
 
@@ -184,7 +185,7 @@ def _small() -> Preset:
             _tldr_run(stage, algorithm, schedule, updates=64),
             prompts_per_batch=128,
             lr_schedule="per_update",
-            evaluation=EvalConfig(every=16, prompts=512, max_completion_tokens=128),
+            evaluation=EvalConfig(every=16, prompts=512, max_completion_tokens=128, rows=128),
         )
 
     return Preset(

@@ -26,7 +26,7 @@ from bench.experiments.progress import Display, say
 from bench.experiments.space import require_space
 from bench.paths import LOGS, UNFINISHED
 from bench.processes.devices import Gpus, deal, inventory
-from bench.processes.pool import Event, Execute, Job, Launch, OnProgress, run_jobs
+from bench.processes.pool import Event, Execute, Job, Launch, OnProgress, launch_locally, run_jobs
 from bench.records import provenance, store
 from bench.records.compact import compact, incomplete
 from bench.records.marker import mark, mark_made_by
@@ -53,6 +53,7 @@ def sweep(
     execute: Execute | None = None,
     gpus_per_task: float | None = None,
     execution: Execution | None = None,
+    launch: Launch = launch_locally,
 ) -> list[str]:
     """Do all runs that ``results_dir`` does not hold yet; return the ids of all of them.
 
@@ -69,6 +70,7 @@ def sweep(
         gpus_per_task: do the runs, but for timed ones, on the Ray cluster to which this process is
             connected, with a CPU and this many GPUs for each; None: in processes of this machine.
         execution: how each run is carried out; None: as ``arms.execution`` says.
+        launch: starts the workers of this machine.
 
     Raises:
         UserError: something asked for is not possible; finished runs are kept.
@@ -118,7 +120,14 @@ def sweep(
             launch=_ray_launch(directories, gpus_per_task),
         )
     elif untimed:
-        run(untimed, here, workers=shares(untimed, workers), unit="cells", already_done=done)
+        run(
+            untimed,
+            here,
+            workers=shares(untimed, workers),
+            unit="cells",
+            already_done=done,
+            launch=launch,
+        )
     if timed:
         if (busy := arms.load_warning()) is not None:
             say(console, f"warning: {busy}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,11 +20,10 @@ from bench.learning.logprobs import (
     completion_logprobs_and_entropies,
     completion_values,
 )
+from bench.learning.parallel import ALONE, Ranks
 from bench.learning.scoring import Scorer
 from bench.learning.sequences import Sequences
 from bench.types import LearnerStep, Rollouts, ScoredRollouts, WeightSnapshot
-
-Forward = Callable[[Sequences], Tensor]  # M rows -> outputs, [M, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +63,14 @@ class Learner:
         policy: PreTrainedModel,
         scorer: Scorer,
         value_model: PreTrainedModel | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        """Take over ``policy`` and, where the algorithm trains values, ``value_model``."""
+        """Take over ``policy`` and, where the algorithm trains values, ``value_model``.
+
+        ``ranks`` are the processes that do each step together.
+        """
         self.config = config
+        self.ranks = ranks
         self.algorithm = algorithm
         self.policy = policy.eval()  # dropout off, as in the paper
         self.value_model = value_model.eval() if value_model is not None else None
@@ -131,8 +135,16 @@ class Learner:
         self._gradient_cosine.previous = previous
         self.policy_version = policy_version
 
-    def step(self, rollouts: Rollouts) -> LearnerStep:
+    def align(self) -> None:
+        """Have every rank go on from rank 0's version and state."""
+        version, state = self.ranks.tell_state(self.policy_version, self.state())
+        if self.ranks.rank:
+            self.restore(version, state)
+
+    def step(self, rollouts: Rollouts | None) -> LearnerStep:
         """Train on one batch for the algorithm's epochs and return what was measured.
+
+        Rank 0 tells the others the batch: there ``rollouts`` are None.
 
         A non-finite loss or gradient is not applied. It is returned, and the caller ends the run
         as diverged. Non-finite rewards or behaviour log-probs are a non-finite loss, whatever the
@@ -140,9 +152,11 @@ class Learner:
         """
         version = self.policy_version
         start = time.perf_counter()
+        rollouts = self.ranks.tell(rollouts)
+        assert rollouts is not None
         sequences = Sequences.of(rollouts)
         scored = self.scorer.score(
-            rollouts, sequences, ref_logprobs=self.algorithm.needs_ref_logprobs
+            rollouts, sequences, ref_logprobs=self.algorithm.needs_ref_logprobs, ranks=self.ranks
         )
         scored_at = time.perf_counter()
         for group in self._optimizer.param_groups:
@@ -202,12 +216,11 @@ class Learner:
     def _inputs(self, scored: ScoredRollouts, sequences: Sequences) -> Inputs:
         """Return what is known of the batch before the step."""
         proximal = values = None
-        rows = self._parts(torch.arange(len(sequences.tokens), device=sequences.tokens.device))
-        parts = [sequences.select(part) for part in rows]
+        share = self.ranks.share(sequences, sequences.numbers, self.config.microbatch_rows)
         if self.algorithm.old_logprobs in ("proximal", "decoupled"):
-            proximal = _in_parts(self._logprobs, parts, rows)
+            proximal = share.outputs(self._logprobs)
         if self.value_model is not None:
-            values = _in_parts(self._values, parts, rows)
+            values = share.outputs(self._values)
         return Inputs(scored, proximal, values, self.policy_version)
 
     def _backward(self, sequences: Sequences, batch: Minibatch) -> _Backward:
@@ -216,7 +229,8 @@ class Learner:
         With micro-batches the loss is first differentiated with respect to the per-token outputs
         of the whole minibatch. Then the outputs of each micro-batch are computed again and its
         share of that gradient is propagated. So a pairwise or batch-normalised loss sees every
-        row at once, and the gradient is exact for any micro-batch size.
+        row at once, and the gradient is exact for any micro-batch size. Ranks share the
+        micro-batches, and the gradient is the sum of theirs.
 
         Args:
             sequences: the minibatch's rows, M of them.
@@ -225,28 +239,26 @@ class Learner:
         values = [self._values] if self.value_model is not None else []
         self._optimizer.zero_grad(set_to_none=True)
 
-        rows = self._parts(batch.rows)
-        if len(rows) == 1:
+        share = self.ranks.share(sequences, batch.rows, self.config.microbatch_rows)
+        if share.is_whole:
             told, *others = [f(sequences) for f in (self._logprobs_and_entropies, *values)]
         else:
-            parts = [sequences.select(part) for part in rows]
             with torch.no_grad():
-                told, *others = [
-                    _in_parts(f, parts, rows) for f in (self._logprobs_and_entropies, *values)
-                ]
+                told, *others = [share.outputs(f) for f in (self._logprobs_and_entropies, *values)]
         # Contiguous: the order of a sum, and its last bits, depend on the layout.
         outputs, entropies = [told[..., 0].contiguous(), *others], told[..., 1]
-        if len(rows) > 1:
+        if not share.is_whole:
             outputs = [output.requires_grad_() for output in outputs]
         outputs[0].retain_grad()
         result = self.algorithm.loss(Outputs(*outputs), batch)
         if torch.isfinite(result.loss):
             result.loss.backward()
-            if len(rows) > 1:
+            if not share.is_whole:
                 for forward, output in zip((self._logprobs, *values), outputs, strict=True):
                     assert output.grad is not None
-                    for part, numbers in zip(parts, rows, strict=True):
-                        forward(part).backward(output.grad[numbers])
+                    for part, rows in zip(share.parts, share.rows, strict=True):
+                        forward(part).backward(output.grad[rows])
+            self.ranks.add_up(self._parameters)
         return _Backward(result, outputs[0].detach(), entropies.detach(), outputs[0].grad)
 
     def _logprobs_and_entropies(self, sequences: Sequences) -> Tensor:
@@ -270,26 +282,8 @@ class Learner:
             self.policy.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"
         )
 
-    def _parts(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """Return micro-batches: for each, the positions in ``rows`` [M] of its rows.
-
-        Args:
-            rows: numbers of rows of the batch, in the order in which the algorithm has them.
-
-        Micro-batches follow the order of the batch instead, prompt by prompt. So the completions
-        of a prompt are together and share its forward pass.
-        """
-        parts: tuple[Tensor, ...] = rows.argsort().split(self.config.microbatch_rows or len(rows))
-        return parts
-
 
 def _finite(scored: ScoredRollouts) -> bool:
     """Return whether all rewards and behaviour log-probs are numbers that can be trained on."""
     numbers = (scored.rewards, scored.rollouts.logprobs)
     return all(bool(torch.isfinite(one).all()) for one in numbers)
-
-
-def _in_parts(forward: Forward, parts: Sequence[Sequences], rows: Sequence[Tensor]) -> Tensor:
-    """Return the outputs of all micro-batches, in the order of the rows that they number."""
-    outputs = torch.cat([forward(part) for part in parts])
-    return outputs[torch.cat(list(rows)).argsort()]

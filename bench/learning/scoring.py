@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from bench.learning.logprobs import completion_logprobs, completion_scores
+from bench.learning.parallel import ALONE, Ranks, Share
 from bench.learning.sequences import Sequences
 from bench.types import Prompt, Rollouts, ScoredRollouts
 
@@ -51,7 +53,12 @@ class Scorer:
 
     @torch.no_grad()
     def score(
-        self, rollouts: Rollouts, sequences: Sequences, *, ref_logprobs: bool
+        self,
+        rollouts: Rollouts,
+        sequences: Sequences,
+        *,
+        ref_logprobs: bool,
+        ranks: Ranks = ALONE,
     ) -> ScoredRollouts:
         """Return the rollouts with rewards [R] and, if asked, reference log-probs [R, T].
 
@@ -59,22 +66,20 @@ class Scorer:
             rollouts: a batch of R rows.
             sequences: of the same batch.
             ref_logprobs: whether the algorithm needs them.
+            ranks: those that score this batch together.
         """
-        reward = self._rewards(rollouts, sequences)
+        share = ranks.share(sequences, sequences.numbers, self._rows)
+        reward = self._rewards(rollouts, share)
         if self._penalty is not None:
             reward = reward.where(rollouts.finished, self._penalty)
         if not ref_logprobs:
             return ScoredRollouts(rollouts, reward, None)
-        references = [
-            completion_logprobs(self.reference, part, self._temperature)
-            for part in sequences.split(self._rows)
-        ]
-        return ScoredRollouts(rollouts, reward, torch.cat(references))
+        logprobs = partial(completion_logprobs, self.reference, temperature=self._temperature)
+        return ScoredRollouts(rollouts, reward, share.outputs(logprobs))
 
-    def _rewards(self, rollouts: Rollouts, sequences: Sequences) -> Tensor:
+    def _rewards(self, rollouts: Rollouts, share: Share) -> Tensor:
         if isinstance(self._reward, PreTrainedModel):
-            model = self._reward
-            return torch.cat([completion_scores(model, p) for p in sequences.split(self._rows)])
+            return share.outputs(partial(completion_scores, self._reward))
         prompts = [p for p in rollouts.prompts for _ in range(rollouts.completions_per_prompt)]
         rewards = self._reward(prompts, rollouts.completions())
         return torch.from_numpy(rewards).float().to(rollouts.completion_tokens.device)

@@ -40,6 +40,11 @@ class Sequences:
         """P."""
         return self.prompts.shape[1]
 
+    @property
+    def numbers(self) -> Tensor:
+        """The rows' numbers, [R]."""
+        return torch.arange(len(self.tokens), device=self.tokens.device)
+
     def select(self, rows: Tensor) -> Sequences:
         """Return the rows numbered ``rows`` [M], in that order; P and T stay as they are."""
         prompts, prompt_of_row = self.prompt_of_row[rows].unique(return_inverse=True)
@@ -47,5 +52,4 @@ class Sequences:
 
     def split(self, rows: int | None) -> list[Sequences]:
         """Return consecutive parts of at most ``rows`` rows; None: one part."""
-        every = torch.arange(len(self.tokens), device=self.tokens.device)
-        return [self.select(part) for part in every.split(rows or len(every))]
+        return [self.select(part) for part in self.numbers.split(rows or len(self.tokens))]

@@ -12,7 +12,8 @@ tokens that the policy reads once for all completions of a prompt, and those aft
 | generation, prompts | 2 P per token |
 | generation, per token of a row | 2 P per row, or weights and cache once: what takes longer |
 
-Weights are handed over in a file in shared memory, at the rates below. Evaluation is not in it.
+Ranks of the learner share the work, and what adds up their gradients counts nothing. Weights are
+handed over in a file in shared memory, at the rates below. Evaluation is not in it.
 """
 
 from __future__ import annotations
@@ -66,6 +67,11 @@ class Machine:
         )
 
     @property
+    def ranks(self) -> int:
+        """The learner's: one device is the engine's, if there is another one."""
+        return max(1, self.devices - 1)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The devices, as ``bench.processes.devices`` names them."""
         return tuple(f"cuda:{i}" for i in range(self.devices))
@@ -81,7 +87,8 @@ def estimate(
 ) -> Measured:
     """Return what an update would take.
 
-    With two devices or more, the engine has one and the learner another; with one, they take turns.
+    With two devices or more, the engine has one and a rank of the learner each of the others; with
+    one, they take turns.
 
     Args:
         machine: where.
@@ -101,7 +108,7 @@ def estimate(
         trained += (reward or policy).scorer
     per_token = (8 if twice else 6) * trained + 2 * parameters
     scored = 2 * reward.scorer * rows * (prompt_tokens + after) if reward else 0
-    train_s = (per_token * (read + rows * after) + scored) / machine.flops
+    train_s = (per_token * (read + rows * after) + scored) / machine.flops / machine.ranks
 
     cache = 2 * size * policy.hidden * policy.layers * rows * (prompt_tokens + after / 2)
     token_s = max(

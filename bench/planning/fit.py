@@ -196,24 +196,42 @@ def _smaller(
 ) -> Iterator[tuple[str, RunConfig, Execution]]:
     """Yield runs that need less of a device, the nearest first, and the flags that make them.
 
-    An engine elsewhere and smaller micro-batches change no number. Smaller batches are another
-    experiment.
+    An engine elsewhere, generation in parts and smaller micro-batches change no number but its
+    rounding. Smaller batches are another experiment.
     """
     if execution.source == "inline" and len(gpus) > 1:
         yield "--execution.source overlapped", config, replace(execution, source="overlapped")
-    k = config.algorithm.completions_per_prompt
-    rows = config.microbatch_rows or k * config.prompts_per_batch
-    parts = []
-    while (rows := rows // 2) >= k:
-        parts.append(rows)
-        yield f"--microbatch-rows {rows}", replace(config, microbatch_rows=rows), execution
     prompts = config.prompts_per_batch
+    for flags, run in _in_parts(config):
+        yield flags, run, execution
     while (prompts := prompts // 2) >= 1:
         smaller, flag = replace(config, prompts_per_batch=prompts), f"--prompts-per-batch {prompts}"
         yield flag, smaller, execution
-        for part in parts:
-            fewer = replace(smaller, microbatch_rows=part)
-            yield f"--microbatch-rows {part} {flag}", fewer, execution
+        for flags, run in _in_parts(smaller):
+            yield f"{flags} {flag}", run, execution
+
+
+def _in_parts(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
+    """Yield runs whose engine or learner, or both, have fewer rows at a time."""
+    k = config.algorithm.completions_per_prompt
+    rows = k * config.prompts_per_batch
+    engine = [None] if config.engine != "hf" else [None, *_halves(config.engine_rows or rows, k)]
+    for at_once in engine:
+        run, flag = config, ""
+        if at_once is not None:
+            run, flag = replace(config, engine_rows=at_once), f"--engine-rows {at_once}"
+            yield flag, run
+        for part in _halves(config.microbatch_rows or rows, k):
+            fewer = replace(run, microbatch_rows=part)
+            yield f"{flag} --microbatch-rows {part}".strip(), fewer
+
+
+def _halves(rows: int, least: int) -> list[int]:
+    """Return half of the rows, half of that, and so on."""
+    found = []
+    while (rows := rows // 2) >= least:
+        found.append(rows)
+    return found
 
 
 def executions(config: RunConfig) -> dict[str, Execution]:

@@ -21,7 +21,8 @@ where the algorithm has one), b bytes of the run's dtype, m rows of a micro-batc
 One phase follows another: training (activations, logits, cast weights), the optimiser's step
 (gradients, step) and, with the engine in the learner's process, generation. Gradients stay until
 the next training starts, and through it where there are several micro-batches. The largest phase
-counts. What allocators, libraries and evaluation take is not in it.
+counts. The engine has ``engine_rows`` at a time. What allocators, libraries and evaluation take is
+not in it.
 """
 
 from __future__ import annotations
@@ -167,7 +168,8 @@ def memory(
             "step": gradients | {"step": 4 * trained},
         },
     )
-    engine = _engine(policy, size, config.prompts_per_batch, rows, prompt_tokens, after)
+    prompts = max(1, min(config.engine_rows or rows, rows) // k)
+    engine = _engine(policy, size, prompts, k * prompts, prompt_tokens, after)
     if not inline:
         return learner, engine
     generation = {name: {**parts, **gradients} for name, parts in engine.phases.items()}
@@ -177,7 +179,7 @@ def memory(
 def _engine(
     policy: Shape, size: int, prompts: int, rows: int, prompt_tokens: int, after: int
 ) -> Memory:
-    """Return what the Hugging Face engine needs: all rows of a batch at once."""
+    """Return what the Hugging Face engine needs for the rows that it has at once."""
     per_token = 2 * size * policy.hidden  # of one layer's cache
     read = prompts * prompt_tokens
     return Memory(

@@ -16,6 +16,7 @@ from bench.config import EvalConfig, Execution, RunConfig
 from bench.engines.hf import HfEngine
 from bench.evaluate import Evaluator
 from bench.learning.learner import Learner
+from bench.learning.parallel import ALONE
 from bench.learning.scoring import Scorer
 from bench.loop import Run
 from bench.randomness import PromptStream
@@ -87,9 +88,15 @@ def overlapped(config: RunConfig, launch, execution: Execution) -> OverlappedSou
     )
 
 
-def run(config: RunConfig, source, slow=lambda: None) -> tuple[Run, Learner]:
+def run(config: RunConfig, source, slow=lambda: None, ranks=ALONE) -> tuple[Run, Learner]:
     """Return a run and its learner; ``slow`` is called before every step."""
-    scorer = Scorer(reward_model(), policy(), temperature=0.7, missing_eos_penalty=-1.0)
+    scorer = Scorer(
+        reward_model(),
+        policy(),
+        temperature=0.7,
+        missing_eos_penalty=-1.0,
+        microbatch_rows=config.microbatch_rows,
+    )
     algorithm = config.algorithm
 
     class SlowLearner(Learner):
@@ -98,7 +105,7 @@ def run(config: RunConfig, source, slow=lambda: None) -> tuple[Run, Learner]:
             return super().step(rollouts)
 
     value_model = reward_model() if algorithm.needs_values else None
-    learner = SlowLearner(config, algorithm, policy(), scorer, value_model)
+    learner = SlowLearner(config, algorithm, policy(), scorer, value_model, ranks)
     return Run(config, source, learner, Evaluator(config, FakeTask(prompts()), scorer)), learner
 
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 from transformers import GPTNeoXForCausalLM
 
-from bench import algorithms
+from bench import algorithms, assembly
 from bench.assembly import assemble, engine_place, usable_device
-from bench.config import EvalConfig, RunConfig
+from bench.config import EvalConfig, Execution, RunConfig
 from bench.errors import UserError
+from bench.learning.parallel import Ranks
 from bench.processes.devices import deal
 from bench.processes.pool import Job, run_jobs
 from bench.stage_config import StageConfig, StageParams
@@ -81,6 +82,46 @@ WORLD = TldrTinyConfig(
 )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("gpus", "given", "expected"),
+    [
+        (0, {}, ("cpu", None)),
+        (4, {"device": "cpu"}, ("cpu", None)),
+        (3, {}, ("cuda:2", None)),
+        (4, {"source": "overlapped"}, ("cuda:2", "cuda:3")),  # after those of three ranks
+        (3, {"source": "overlapped"}, ("cuda:2", "cuda:0")),  # none is left: rank 0's
+        (4, {"source": "overlapped", "engine_device": "cpu"}, ("cuda:2", "cpu")),
+        (4, {"source": "overlapped", "workers": "ray"}, ("cuda:2", None)),
+    ],
+)
+@pytest.mark.usefixtures("third_of_three")
+def test_each_rank_has_a_gpu_of_its_own(monkeypatch, gpus, given, expected):
+    monkeypatch.setattr(assembly, "_gpu_count", lambda: gpus)
+    found = assembly.on_rank(Execution(**given))
+    assert (found.device, found.engine_device) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "3 ranks need a GPU each, this machine has 2"),
+        ({"device": "cuda:1"}, "ranks cannot have the same device or cores"),
+        ({"pin_cores": True}, "ranks cannot have the same device or cores"),
+    ],
+)
+@pytest.mark.usefixtures("third_of_three")
+def test_what_ranks_cannot_share_is_refused(monkeypatch, given, message):
+    monkeypatch.setattr(assembly, "_gpu_count", lambda: 2)
+    with pytest.raises(UserError, match=message):
+        assembly.on_rank(Execution(**given))
+
+
+@pytest.fixture
+def third_of_three(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+
+
 @pytest.fixture
 def models(policy, reward_model, tmp_path) -> StageModels:
     """Return checkpoints with a vocabulary of 16, one more than the world's."""
@@ -116,6 +157,13 @@ def test_a_reward_model_without_a_score_head_is_refused(models, policy):
 def test_an_sft_model_without_a_language_model_head_is_refused(models, reward_model):
     reward_model.save_pretrained(models.sft_dir)
     assert refusal(models) == f"{models.sft_dir}: its *.safetensors have no lm_head.weight"
+
+
+def test_more_ranks_than_prompts_are_refused(models):
+    ranks = Ranks()
+    ranks.size = 3
+    with pytest.raises(UserError, match=r"3 ranks: .* prompts_per_batch = 2"):
+        assemble(run_config(), models, ranks=ranks)
 
 
 def test_a_model_with_a_smaller_vocabulary_than_the_tasks_is_refused(models):

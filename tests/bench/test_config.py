@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config import LATER, Execution, RunConfig
+from bench.config import EVALUATION_LATER, LATER, Execution, RunConfig
 from bench.errors import UserError
 from bench.staleness import ON_POLICY, lag, reuse
 
@@ -44,12 +44,22 @@ def test_learning_rate_budget_of_256_updates_matches_the_papers_table():
 
 def test_a_field_that_came_later_is_part_of_the_identity_where_it_is_no_default():
     assert set(LATER) <= set(vars(CONFIG))
-    assert "lr_scale" not in CONFIG.cell()
+    assert set(EVALUATION_LATER) <= set(vars(CONFIG.evaluation))
+    assert not {"lr_scale", "engine_rows"} & CONFIG.cell().keys()
+    assert "rows" not in CONFIG.cell()["evaluation"]
     scaled = replace(CONFIG, lr_scale="ess")
     assert scaled.cell() == {**CONFIG.cell(), "lr_scale": "ess"}
     assert scaled.config_hash() != CONFIG.config_hash()
+    assert replace(CONFIG, engine_rows=4).cell() == {**CONFIG.cell(), "engine_rows": 4}
+    apart = replace(CONFIG, evaluation=replace(CONFIG.evaluation, rows=8))
+    evaluation = {**CONFIG.cell()["evaluation"], "rows": 8}
+    assert apart.cell() == {**CONFIG.cell(), "evaluation": evaluation}
     with pytest.raises(UserError, match="lr_scale = 'sqrt': allowed are none, ess"):
         replace(CONFIG, lr_scale="sqrt")
+    with pytest.raises(UserError, match="engine_rows = 0: must be at least 1"):
+        replace(CONFIG, engine_rows=0)
+    with pytest.raises(UserError, match=r"evaluation\.rows = 0: must be at least 1"):
+        replace(CONFIG, evaluation=replace(CONFIG.evaluation, rows=0))
 
 
 @given(st.integers(1, 50), st.integers(0, 49))

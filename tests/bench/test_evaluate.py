@@ -93,12 +93,26 @@ def test_kl_of_the_reference_itself_is_zero(policy, reward_model, fake_task):
     assert record.kl_nats == pytest.approx(0, abs=1e-5)
 
 
-def test_evaluation_is_the_same_every_time_and_in_parts(policy, reward_model, fake_task):
+@pytest.mark.parametrize(
+    ("settings", "rows"),
+    [
+        ({"microbatch_rows": 4}, 4),
+        ({"evaluation": replace(CONFIG.evaluation, rows=2)}, 2),
+        ({"microbatch_rows": 4, "evaluation": replace(CONFIG.evaluation, rows=5)}, 5),
+    ],
+)
+def test_evaluation_is_the_same_every_time_and_in_parts(
+    policy, reward_model, fake_task, settings, rows
+):
     judge, _ = evaluator(policy, reward_model, fake_task)
-    parts, _ = evaluator(policy, reward_model, fake_task, replace(CONFIG, microbatch_rows=4))
-    one, two, three = (
-        replace(e.evaluate(policy, AT)[0], evaluate_s=0) for e in (judge, judge, parts)
+    in_parts, _ = evaluator(policy, reward_model, fake_task, replace(CONFIG, **settings))
+    one, two = (replace(judge.evaluate(policy, AT)[0], evaluate_s=0) for _ in range(2))
+    read = []
+    policy.get_input_embeddings().register_forward_pre_hook(
+        lambda _, inputs: read.append(len(inputs[0]))
     )
+    three, _, _ = in_parts.evaluate(policy, AT)
+    assert max(read) == rows
     assert one == two
     for name in ("win_rate", "kl_nats", "perplexity", "perplexity_diluted", "reward_mean"):
         assert getattr(one, name) == pytest.approx(getattr(three, name), rel=1e-4)

@@ -57,6 +57,9 @@ class Learner:
     def snapshot(self):
         return None
 
+    def align(self):
+        pass
+
     def step(self, rollouts):
         del rollouts
         self.policy_version += 1

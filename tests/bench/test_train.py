@@ -1,10 +1,15 @@
 """The front door: what its flags mean, and that its run is the sweep's."""
 
 import json
+import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from io import StringIO
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -23,6 +28,8 @@ from bench.records import store
 from bench.stage_config import StageConfig
 from bench.staleness import lag, reuse
 from bench.tasks.tldr_tiny.world import TldrTinyConfig
+
+from .live_processes import eventually, runs
 
 
 def test_without_flags_it_is_the_presets_run_of_online_dpo():
@@ -154,18 +161,26 @@ def test_the_record_is_not_written_into():
     assert train.main(["--out", str(ROOT / "results" / "reference" / "tiny")]) == 2
 
 
-@pytest.mark.slow
-def test_its_run_is_the_sweeps_to_the_bit_and_its_last_line_says_what_was_found(tmp_path):
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    """Return a directory with a run of the command and its models, and what the command said."""
+    directory = tmp_path_factory.mktemp("trained") / "mine"
     done = subprocess.run(
         [sys.executable, "-m", "bench.train", "--preset", "smoke", "--schedule", "lag(1)",
-         "--out", tmp_path / "mine"],
+         "--out", directory],
         capture_output=True, text=True, check=True, cwd=ROOT,
     )  # fmt: skip
+    return directory, done.stdout
+
+
+@pytest.mark.slow
+def test_its_run_is_the_sweeps_to_the_bit_and_its_last_line_says_what_was_found(mine, tmp_path):
+    directory, said = mine
     config = preset("smoke").run_config("online_dpo", lag(1))
     console = Console(file=StringIO())
     models = starting_models(
         [config],
-        results_dir=tmp_path / "mine",
+        results_dir=directory,
         record_dir=None,
         workers=1,
         console=console,
@@ -179,20 +194,60 @@ def test_its_run_is_the_sweeps_to_the_bit_and_its_last_line_says_what_was_found(
         console=console,
     )
     tables = {
-        name: [store.read(tmp_path / place, name, [run_id]) for place in ("mine", "swept")]
+        name: [store.read(place, name, [run_id]) for place in (directory, tmp_path / "swept")]
         for name in ("evals", "steps", "samples", "outcomes")
     }
     for mine, swept in tables.values():
         times = [column for column in mine if column.endswith("_s")]
         pd.testing.assert_frame_equal(mine.drop(columns=times), swept.drop(columns=times))
     last = tables["evals"][0].iloc[-1]
-    line = done.stdout.splitlines()[-1]
+    line = said.splitlines()[-1]
     # batches 0 to 3 are 0, 1, 1 and 1 updates stale
     assert line.startswith(
         f"online_dpo lag(1) seed 0: win rate {last['win_rate']:.4f}, KL {last['kl_nats']:.2f} nats"
     )
     assert "staleness 0.75 (mean) 1 (maximum) optimiser steps" in line
-    assert line.endswith(f"in {tmp_path}/mine/*/{run_id}.parquet")
-    row = store.read(tmp_path / "mine", "runs").iloc[0]
+    assert line.endswith(f"in {directory}/*/{run_id}.parquet")
+    row = store.read(directory, "runs").iloc[0]
     assert (row["preset"], row["source"], row["threads"]) == ("smoke", "inline", 1)
     assert json.loads(row["config_json"]) == config.cell()
+
+
+@pytest.mark.slow
+def test_a_killed_rank_ends_the_others_and_the_run_goes_on_without_it(mine, tmp_path):
+    shutil.copytree(mine[0] / "checkpoints", tmp_path / "checkpoints")
+    flags = [
+        "--preset", "smoke", "--updates", "40", "--evaluation.every", "40", "--microbatch-rows",
+        "4", "--execution.checkpoint-every", "1", "--out", str(tmp_path),
+    ]  # fmt: skip
+    started = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         "-m", "bench.train", *flags],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert eventually(lambda: list(tmp_path.glob("unfinished/*/step-*")), 120), started.poll()
+    ranks = children(started.pid)
+    (victim,) = (pid for pid in ranks if "RANK=1" in environment(pid))
+    os.kill(victim, signal.SIGKILL)
+    killed_at = time.monotonic()
+    said, _ = started.communicate(timeout=60)
+    assert time.monotonic() - killed_at < 10
+    assert started.returncode != 0, said
+    assert not any(runs(pid) for pid in ranks)
+    (saved,) = tmp_path.glob("unfinished/*/step-*")
+    before = json.loads((saved / "state.json").read_text())["records"]["steps"]
+    assert 1 <= len(before) < 40
+
+    assert train.main(flags) == 0
+    steps = store.read(tmp_path, "steps")
+    assert list(steps["step"]) == list(range(40))
+    # The first updates are those of the two ranks, with their times.
+    assert list(steps["learn_s"])[: len(before)] == [row["learn_s"] for row in before]
+
+
+def children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def environment(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/environ").read_text().split("\0")

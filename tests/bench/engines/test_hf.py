@@ -91,6 +91,30 @@ def test_generate_is_independent_of_the_order_of_prompts(engine, prompts):
     ]
 
 
+def many(prompts):
+    """Return four times the prompts, as other ones."""
+    return [Prompt(6 * i + p.prompt_id, p.token_ids) for i in range(4) for p in prompts]
+
+
+# Of 16 rows a matrix product rounds each as it does among 48; of fewer it need not.
+@pytest.mark.parametrize(("rows", "atol"), [(16, 0), (24, 0), (7, 1e-5), (2, 1e-5), (1, 1e-5)])
+def test_generation_in_parts_is_that_of_the_whole(engine, prompts, rows, atol):
+    prompts = many(prompts)
+    seeds = sample_seeds(0, 0, prompts, 2)
+    whole = engine.generate(prompts, Sampling(1.0, 12, 2), seeds)
+    read = []
+    engine.model.get_input_embeddings().register_forward_pre_hook(
+        lambda _, inputs: read.append(len(inputs[0]))
+    )
+    parts = engine.generate(prompts, Sampling(1.0, 12, 2, rows), seeds)
+    assert max(read) == max(2, rows // 2 * 2)  # whole prompts, at least one
+    for name in ("prompt_tokens", "prompt_mask", "completion_tokens", "completion_mask"):
+        assert torch.equal(getattr(parts, name), getattr(whole, name)), name
+    assert torch.equal(parts.finished, whole.finished)
+    assert torch.allclose(parts.logprobs, whole.logprobs, rtol=0, atol=atol)
+    assert parts.prompts == whole.prompts
+
+
 def test_draw_inverts_the_cumulative_distribution():
     # probabilities .2, .5, .3: thresholds at .2 and .7
     logprobs = torch.log(torch.tensor([[0.2, 0.5, 0.3]])).repeat(5, 1)

@@ -55,6 +55,12 @@ def test_micro_batches_are_read_twice_and_a_value_model_is_trained_too():
     assert ppo.train_s / whole.train_s == pytest.approx((6 * (7340 + 6350) + 2 * 7340) / (8 * 7340))
 
 
+def test_ranks_share_the_work_of_the_learner():
+    (two,) = estimate(machine(), run(), SHAPE, None, prompt_tokens=7).split
+    (four,) = estimate(machine(devices=4), run(), SHAPE, None, prompt_tokens=7).split
+    assert (four.train_s, four.generate_s) == (pytest.approx(two.train_s / 3), two.generate_s)
+
+
 def test_one_device_takes_turns_and_hands_nothing_over():
     found = estimate(machine(devices=1), run(), SHAPE, None, prompt_tokens=7)
     assert (found.split, found.whole[0].publish_s, found.whole[0].load_s) == ((), 0.0, 0.0)
@@ -66,6 +72,7 @@ def test_the_papers_models_on_four_devices_of_80_gb(capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "split: 410m fits." in said
     assert "2.8b, online_dpo: needs 127.8 GB on cuda:0, which has 80.0 GB" in said
+    assert "The learner has 3 of 4 devices" in said
     assert "Estimated, not measured: 300 TFLOP/s sustained" in said
 
 

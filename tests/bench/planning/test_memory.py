@@ -80,7 +80,7 @@ def one_update(run, vocabulary, prompt_tokens):
         for i in range(run.prompts_per_batch)
     ]
     k = run.algorithm.completions_per_prompt
-    sampling = Sampling(0.7, run.max_completion_tokens, k)
+    sampling = Sampling(0.7, run.max_completion_tokens, k, run.engine_rows)
     snapshots = []
     for step in range(2):
         snapshots[:] = [learner.snapshot()]
@@ -100,8 +100,9 @@ def one_update(run, vocabulary, prompt_tokens):
         (config(), 4000, 8),  # logits are
         (config(microbatch_rows=2), 4000, 8),  # weights and optimiser are
         (config(microbatch_rows=2), 100, 120),  # the cache of the engine counts
+        (config(microbatch_rows=2, engine_rows=16), 100, 120),  # half of it
     ],
-    ids=["float32", "micro-batches", "bfloat16", "values", "logits", "weights", "cache"],
+    ids=["float32", "micro-batches", "bfloat16", "values", "logits", "weights", "cache", "parts"],
 )
 def test_the_peak_is_within_a_fifth_of_what_is_allocated(run, vocabulary, prompt_tokens):
     shape = Shape(**SIZES, vocabulary=vocabulary)
