@@ -33,7 +33,7 @@ from bench.experiments.progress import duration, say
 from bench.experiments.starting_models import check, starting_models
 from bench.experiments.sweep import locked, sweep
 from bench.planning.fit import require_fits
-from bench.records import store
+from bench.records import store, wandb_log
 from bench.stage_config import StageConfig, StageParams
 from bench.staleness import ALLOWED, ON_POLICY, Schedule
 from bench.tasks import TASKS
@@ -68,6 +68,7 @@ class Experiment:
     reward_model: str | None  # likewise; None: the policy's size
     out: Path | None  # results directory; None: results/<preset>
     hub_dir: Path | None  # read <owner>/<name> from here, download nothing
+    wandb: wandb_log.Mode | None = None  # also send the run to Weights & Biases as it goes
     run: Annotated[RunConfig, arg(name="")]
     execution: Execution = field(default_factory=Execution)
 
@@ -126,6 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.hub_dir is not None:
             hub.use_hub_dir(given.hub_dir)
         require_fits(given.run, given.execution)
+        if given.wandb is not None:
+            wandb_log.require(given.wandb)
         console = Console()
         with locked(results_dir):
             check([given.run], workers=1)
@@ -144,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 workers=1,
                 console=console,
                 execution=given.execution,
+                wandb=given.wandb,
             )
         say(console, summary(results_dir, run_id))
 

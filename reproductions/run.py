@@ -19,7 +19,7 @@ from bench.experiments.flags import refuse_records
 from bench.experiments.progress import say
 from bench.experiments.starting_models import check, starting_models
 from bench.experiments.sweep import locked, sweep
-from bench.records import store
+from bench.records import store, wandb_log
 from reproductions import fresh
 from reproductions.options import Options, parse
 from reproductions.page import render
@@ -52,6 +52,8 @@ def main(
         options = parse("\n\n".join(one.caption for one in wanted), arguments)
         if options.hub_dir is not None:
             hub.use_hub_dir(options.hub_dir)
+        if options.wandb is not None:
+            wandb_log.require(options.wandb)
         possible = _possible(wanted, options.preset.name)
         plans = {one.name: _runs(one, options) for one in possible}
         if not options.replot and any(plans.values()):
@@ -78,6 +80,9 @@ def _make(
         if one.measure is not None and not options.replot:
             one.measure(options)
         sections.append(show(one, runs, options, console))
+        if options.wandb is not None and (drawn := sections[-1].figure) is not None:
+            png = drawn.with_suffix(".png")
+            wandb_log.send_figure(one.name, options.preset.name, png, options.wandb)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -136,6 +141,7 @@ def _run(configs: Sequence[RunConfig], options: Options, console: Console) -> No
             workers=options.workers,
             console=console,
             gpus_per_task=options.preset.gpus if options.ray is not None else None,
+            wandb=options.wandb,
         )
 
 

@@ -27,7 +27,7 @@ from bench.experiments.space import require_space
 from bench.paths import LOGS, UNFINISHED
 from bench.processes.devices import Gpus, deal, inventory
 from bench.processes.pool import Event, Execute, Job, Launch, OnProgress, run_jobs
-from bench.records import provenance, store
+from bench.records import provenance, store, wandb_log
 from bench.records.compact import compact, incomplete
 from bench.records.marker import mark, mark_made_by
 from bench.stage_config import RewardConfig, SftConfig
@@ -53,6 +53,7 @@ def sweep(
     execute: Execute | None = None,
     gpus_per_task: float | None = None,
     execution: Execution | None = None,
+    wandb: wandb_log.Mode | None = None,
 ) -> list[str]:
     """Do all runs that ``results_dir`` does not hold yet; return the ids of all of them.
 
@@ -69,6 +70,7 @@ def sweep(
         gpus_per_task: do the runs, but for timed ones, on the Ray cluster to which this process is
             connected, with a CPU and this many GPUs for each; None: in processes of this machine.
         execution: how each run is carried out; None: as ``arms.execution`` says.
+        wandb: also send each run there; see ``cells.train_cell``.
 
     Raises:
         UserError: something asked for is not possible; finished runs are kept.
@@ -93,7 +95,8 @@ def sweep(
     starts = [cells[run_id] for run_id in missing]
     weights = {_start_name(cell.config): cell.models.digest for cell in starts}
     mark_made_by(results_dir, origin, weights)
-    here = execute or partial(train_cell, origin=origin, checkpoint_dir=results_dir / UNFINISHED)
+    train = partial(train_cell, wandb=wandb)
+    here = execute or partial(train, origin=origin, checkpoint_dir=results_dir / UNFINISHED)
 
     def keep(job: Job, trained: Trained) -> None:
         if arms.timed_arm(job.payload.config) is None:  # nothing beside a timed run
@@ -111,7 +114,7 @@ def sweep(
         directories = _checkpoints(untimed)
         run(
             untimed,
-            execute or partial(train_cell, directories=directories),
+            execute or partial(train, directories=directories),
             workers=connection.slots(cpus=1, gpus=gpus_per_task),
             unit="cells",
             already_done=done,

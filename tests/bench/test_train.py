@@ -1,6 +1,7 @@
 """The front door: what its flags mean, and that its run is the sweep's."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from bench.records import store
 from bench.stage_config import StageConfig
 from bench.staleness import lag, reuse
 from bench.tasks.tldr_tiny.world import TldrTinyConfig
+from tests.bench import wandb_files
 
 
 def test_without_flags_it_is_the_presets_run_of_online_dpo():
@@ -158,8 +160,9 @@ def test_the_record_is_not_written_into():
 def test_its_run_is_the_sweeps_to_the_bit_and_its_last_line_says_what_was_found(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "bench.train", "--preset", "smoke", "--schedule", "lag(1)",
-         "--out", tmp_path / "mine"],
+         "--out", tmp_path / "mine", "--wandb", "offline"],
         capture_output=True, text=True, check=True, cwd=ROOT,
+        env={**os.environ, "WANDB_DIR": str(tmp_path)},
     )  # fmt: skip
     config = preset("smoke").run_config("online_dpo", lag(1))
     console = Console(file=StringIO())
@@ -193,6 +196,7 @@ def test_its_run_is_the_sweeps_to_the_bit_and_its_last_line_says_what_was_found(
     )
     assert "staleness 0.75 (mean) 1 (maximum) optimiser steps" in line
     assert line.endswith(f"in {tmp_path}/mine/*/{run_id}.parquet")
+    assert sorted(wandb_files.runs(tmp_path)[run_id]["rows"]) == [0, 1, 2, 3, 4]
     row = store.read(tmp_path / "mine", "runs").iloc[0]
     assert (row["preset"], row["source"], row["threads"]) == ("smoke", "inline", 1)
     assert json.loads(row["config_json"]) == config.cell()

@@ -15,6 +15,7 @@ from bench.experiments import arms as timing
 from bench.records import store
 from bench.records.schemas import SCHEMAS
 from reproductions.all import discover
+from tests.bench import wandb_files
 from tests.bench.experiments.test_sweep import alive, assert_same, children, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -172,10 +173,14 @@ def test_a_full_disk_ends_with_one_line_and_keeps_the_rest(smoke, tmp_path):
 
 def test_the_same_seed_gives_the_same_metrics_to_the_bit(smoke, tmp_path):
     results = with_checkpoints(smoke, tmp_path / "results")
-    done = run("fig_offpolicy_ppo", "--out", results, "--n", "4", "--seeds", "1,")
+    done = run("fig_offpolicy_ppo", "--out", results, "--n", "4", "--seeds", "1,",
+               "--wandb", "offline", WANDB_DIR=str(tmp_path))  # fmt: skip
     assert done.returncode == 0
     (run_id,) = store.read(results, "runs")["run_id"]
     for table in ("evals", "steps"):
         mine, first = (store.read(place, table, [run_id]) for place in (results, smoke[0]))
         numbers = [c for c in mine.columns if not c.endswith("_s")]
         pd.testing.assert_frame_equal(mine[numbers], first[numbers], check_exact=True)
+    written = wandb_files.runs(tmp_path)
+    assert sorted(written) == sorted([run_id, "fig_offpolicy_ppo-smoke"])
+    assert sorted(written[run_id]["rows"]) == [0, 1, 2, 3, 4]  # updates done
