@@ -54,12 +54,15 @@ def main(
             hub.use_hub_dir(options.hub_dir)
         if options.wandb is not None:
             wandb_log.require(options.wandb)
-        possible = _possible(wanted, options.preset.name)
-        plans = {one.name: _runs(one, options) for one in possible}
+        possible = _possible(wanted, options, console)
+        asked = {one.name: one.asked(options) for one in possible}
+        plans = {one.name: _runs(one, asked[one.name]) for one in possible}
         if not options.replot and any(plans.values()):
             _run(list(_unique(plans.values())), options, console)
         sections: list[Section] = []
-        statuses.extend(_make(one, plans[one.name], options, console, sections) for one in possible)
+        statuses.extend(
+            _make(one, plans[one.name], asked[one.name], console, sections) for one in possible
+        )
         if page and sections:
             path = options.results_dir / render.PAGE
             store.write_bytes(path, render.page(sections, options.preset).encode())
@@ -92,17 +95,26 @@ def _make(
     return 0
 
 
-def _possible(wanted: Sequence[Reproduction], preset: str) -> list[Reproduction]:
-    """Return the reproductions that a preset supports.
+def _possible(
+    wanted: Sequence[Reproduction], options: Options, console: Console
+) -> list[Reproduction]:
+    """Return the reproductions that a preset supports, and for whose own task all is installed.
 
     Raises:
         UserError: there are none.
     """
+    preset = options.preset.name
     possible = [one for one in wanted if preset in one.presets]
     if not possible:
         allowed = ", ".join(wanted[0].presets)
         raise UserError(f"--preset {preset}: {wanted[0].name} is made at {allowed}")
-    return possible
+    lacking = {one.name: one.lacks(options) for one in possible}
+    if len(wanted) == 1 and (what := lacking[possible[0].name]):
+        raise UserError(what)
+    for name, what in lacking.items():
+        if what:
+            say(console, f"Left out: {name}: {what}")
+    return [one for one in possible if not lacking[one.name]]
 
 
 def _runs(one: Reproduction, options: Options) -> list[RunConfig]:

@@ -15,17 +15,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bench.errors import UserError
 from bench.hub import load_pretrained, resolve_hub
 from bench.tasks.base import Completion, Split, Task, TaskConfig
 from bench.tasks.hub_data import TextTable
 from bench.types import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 DATASET, FOLDER = "openai/gsm8k", "main"
 COLUMNS = ("question", "answer")
@@ -101,6 +103,8 @@ class Gsm8k(Task):
         Raises:
             UserError: a data set, a column or a model is missing, or the tokenizer does not fit.
         """
+        from transformers import AutoTokenizer  # slow; what reads records needs no tokenizer
+
         self._config = config
         self._tables = {split: TextTable(DATASET, split, COLUMNS, FOLDER) for split in FIRST_ID}
         source = resolve_hub(SFT_MODELS["1b"], "tokenizer_config.json")
@@ -136,10 +140,6 @@ class Gsm8k(Task):
         """Return 1 for what is right and 0 for what is not: references are right by themselves."""
         del reference_gold
         return gold
-
-    def best_rewards(self, prompts: Sequence[Prompt]) -> NDArray[np.float64]:
-        """Return 1 for each: every problem can be solved."""
-        return np.ones(len(prompts))
 
     @cached_property
     def _splits(self) -> dict[Split, list[Prompt]]:
