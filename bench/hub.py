@@ -1,9 +1,9 @@
 """Data sets and models by hub id, or from a local directory of the same layout.
 
 A hub directory holds one folder ``<owner>/<name>`` per repository, with the repository's own files:
-for a data set ``data/<split>-*.parquet``, for a model ``config.json`` and its weights. Where files
-are is no part of what a run computes, so the directory is no part of any configuration or hash: it
-is an environment variable, which worker processes inherit.
+for a data set ``<split>-*.parquet`` in a folder such as ``data``, for a model ``config.json`` and
+its weights. Where files are is no part of what a run computes, so the directory is no part of any
+configuration or hash: it is an environment variable, which worker processes inherit.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ def resolve_hub(name: str, holds: str = "config.json") -> str:
     return str(path)
 
 
-def dataset_files(name: str, split: str) -> list[Path]:
+def dataset_files(name: str, split: str, folder: str = "data") -> list[Path]:
     """Return the Parquet files of a data set's split, in order. Downloads them if necessary.
 
     Raises:
         UserError: they are not in the hub directory in use or, where there is none, on the hub.
     """
-    files = f"data/{split}-*.parquet"
+    files = f"{folder}/{split}-*.parquet"
     if hub_dir() is not None:
         root = resolve_hub(name, files)
     else:

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -31,11 +31,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is, for displays."""
+    """How far a run is, for displays and logs."""
 
     step: int  # updates done
     win_rate: float  # of the latest evaluation
     warning: str = ""  # one line for the user, where there is something to tell
+    records: Records | None = field(default=None, compare=False)  # all so far, after an update
 
 
 OnProgress = Callable[[Progress], None]
@@ -163,7 +164,7 @@ class Run:
             if directory is not None and done % checkpoint_every == 0:
                 self._save(directory)
             if on_progress is not None:
-                on_progress(Progress(done, records.evals[-1].win_rate))
+                on_progress(Progress(done, records.evals[-1].win_rate, records=records))
         return self._result("completed", None)
 
     def _require_tokens(self, rollouts: Rollouts) -> None:

@@ -38,7 +38,7 @@ from bench.experiments.starting_models import check, starting_models
 from bench.experiments.sweep import locked, sweep
 from bench.planning.fit import require_fits
 from bench.processes.thread import ThreadWorker
-from bench.records import store
+from bench.records import store, wandb_log
 from bench.stage_config import StageConfig, StageParams
 from bench.staleness import ALLOWED, ON_POLICY, Schedule
 from bench.tasks import TASKS
@@ -76,6 +76,7 @@ class Experiment:
     reward_model: str | None  # likewise; None: the policy's size
     out: Path | None  # results directory; None: results/<preset>
     hub_dir: Path | None  # read <owner>/<name> from here, download nothing
+    wandb: wandb_log.Mode | None = None  # also send the run to Weights & Biases as it goes
     run: Annotated[RunConfig, arg(name="")]
     execution: Execution = field(default_factory=Execution)
 
@@ -163,6 +164,8 @@ def _train(given: Experiment, ranks: Ranks | None = None) -> None:
     """
     results_dir = given.out or paths.results_dir(given.preset)
     require_fits(given.run, given.execution)
+    if given.wandb is not None:
+        wandb_log.require(given.wandb)
     console = Console()
     with locked(results_dir):
         check([given.run], workers=1)
@@ -176,10 +179,13 @@ def _train(given: Experiment, ranks: Ranks | None = None) -> None:
         do = partial(sweep, [given.run], models, results_dir=results_dir, preset=given.preset)
         if ranks is not None:  # a process of its own would be no rank
             execute = partial(
-                train_cell, checkpoint_dir=results_dir / paths.UNFINISHED, ranks=ranks
+                train_cell,
+                checkpoint_dir=results_dir / paths.UNFINISHED,
+                ranks=ranks,
+                wandb=given.wandb,
             )
             do = partial(do, execute=execute, launch=ThreadWorker)
-        (run_id,) = do(workers=1, console=console, execution=given.execution)
+        (run_id,) = do(workers=1, console=console, execution=given.execution, wandb=given.wandb)
     say(console, summary(results_dir, run_id))
 
 

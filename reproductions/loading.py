@@ -230,7 +230,7 @@ def _record(
         steps,
         store.read(results_dir, "spans", timed) if len(timed) else None,
     )
-    return replace(record, ceiling=bound, remarks=remarks)
+    return replace(record, ceiling=bound, remarks=remarks, directory=results_dir)
 
 
 def _reward_model(cell: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from bench import algorithms as registry
 from bench import paths
@@ -17,6 +18,7 @@ from bench.experiments import arms
 from bench.experiments.flags import add_flags, check_workers, directory, names
 from bench.experiments.preset import Preset
 from bench.experiments.presets import preset
+from bench.records import wandb_log
 from bench.staleness import ON_POLICY, lag, reuse
 
 
@@ -35,6 +37,7 @@ class Options:
     out: Path | None = None
     hub_dir: Path | None = None
     ray: str | None = None
+    wandb: wandb_log.Mode | None = None
 
     @property
     def results_dir(self) -> Path:
@@ -147,6 +150,11 @@ def parse(description: str, arguments: Sequence[str] | None) -> Options:
         help="draw the runs of this results directory beside the others",
     )
     add_flags(parser, "--out", "--hub-dir")
+    add(
+        "--wandb",
+        choices=get_args(wandb_log.Mode),
+        help="also send each run to Weights & Biases as it goes, and the figure",
+    )
     given = parser.parse_args(arguments)
     check_workers(given.workers)
     if given.fresh and given.replot:
@@ -164,6 +172,7 @@ def parse(description: str, arguments: Sequence[str] | None) -> Options:
         out=given.out,
         hub_dir=given.hub_dir,
         ray=given.ray,
+        wandb=given.wandb,
     )
 
 

@@ -62,6 +62,7 @@ def _section(one: Reproduction, options: Options, place: Path) -> Section | None
     Figures share cells, so that some of a figure's may be there without it. It counts as recorded
     if half of them are.
     """
+    options = one.asked(options)
     runs = one.grid(options)
     if one.read is not None:
         record = one.read(place)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,8 @@ import pandas as pd
 
 from bench.config import RunConfig
 from bench.experiments.preset import Preset
-from bench.experiments.presets import ORDER
+from bench.experiments.presets import ORDER, preset
+from bench.tasks import task_config
 from plots.analysis.frames import Record
 from reproductions.options import Grid, Options
 
@@ -39,15 +40,36 @@ class Reproduction:
     measure: Callable[[Options], None] | None = None  # in place of the runs of a grid
     read: Callable[[Path], Record | None] | None = None  # reads what was measured from a directory
     presets: tuple[str, ...] = ORDER  # where it can be made
+    tasks: Mapping[str, str] = field(default_factory=dict)  # its own at a preset, if not the usual
     ranks: tuple[str, ...] = (
         "algorithm",
     )  # columns of ``Record.final`` that name what it compares
 
-    def arms(self, runs: Sequence[RunConfig], preset: Preset) -> dict[str, str]:
+    def asked(self, options: Options) -> Options:
+        """Return the options with its own task, unless the user names one.
+
+        Raises:
+            UserError: a file of the task's tuned hyper-parameters cannot be read.
+        """
+        usual = options.preset
+        if usual.task is not None or usual.name not in self.tasks:
+            return options
+        own = preset(usual.name, options.out, self.tasks[usual.name])
+        return replace(options, preset=replace(own, engine=usual.engine))
+
+    def lacks(self, options: Options) -> str:
+        """Return what is not installed that its own task needs; "": nothing."""
+        task = self.tasks.get(options.preset.name)
+        if task is None or options.preset.task is not None or options.replot:
+            return ""
+        lacking = task_config(task)().lacks()
+        return f"task {task}: {lacking}" if lacking else ""
+
+    def arms(self, runs: Sequence[RunConfig], scale: Preset) -> dict[str, str]:
         """Return the arm of each cell by ``config_hash``; none where there are no arms."""
         if self.arm is None:
             return {}
-        return {run.config_hash(): self.arm(run, preset) for run in runs}
+        return {run.config_hash(): self.arm(run, scale) for run in runs}
 
     def names(self, runs: Sequence[RunConfig]) -> dict[str, str]:
         """Return the series of each cell by ``config_hash``; none where algorithms are enough."""
@@ -55,6 +77,6 @@ class Reproduction:
             return {}
         return {run.config_hash(): self.series(run) for run in runs}
 
-    def apart(self, runs: Sequence[RunConfig], preset: Preset) -> dict[str, dict[str, str]]:
+    def apart(self, runs: Sequence[RunConfig], scale: Preset) -> dict[str, dict[str, str]]:
         """Return what ``loading.load`` tells runs of one algorithm apart by."""
-        return {"arms": self.arms(runs, preset), "series": self.names(runs)}
+        return {"arms": self.arms(runs, scale), "series": self.names(runs)}

@@ -19,7 +19,7 @@ from bench.experiments.flags import refuse_records
 from bench.experiments.progress import say
 from bench.experiments.starting_models import check, starting_models
 from bench.experiments.sweep import locked, sweep
-from bench.records import store
+from bench.records import store, wandb_log
 from reproductions import fresh
 from reproductions.options import Options, parse
 from reproductions.page import render
@@ -52,12 +52,17 @@ def main(
         options = parse("\n\n".join(one.caption for one in wanted), arguments)
         if options.hub_dir is not None:
             hub.use_hub_dir(options.hub_dir)
-        possible = _possible(wanted, options.preset.name)
-        plans = {one.name: _runs(one, options) for one in possible}
+        if options.wandb is not None:
+            wandb_log.require(options.wandb)
+        possible = _possible(wanted, options, console)
+        asked = {one.name: one.asked(options) for one in possible}
+        plans = {one.name: _runs(one, asked[one.name]) for one in possible}
         if not options.replot and any(plans.values()):
             _run(list(_unique(plans.values())), options, console)
         sections: list[Section] = []
-        statuses.extend(_make(one, plans[one.name], options, console, sections) for one in possible)
+        statuses.extend(
+            _make(one, plans[one.name], asked[one.name], console, sections) for one in possible
+        )
         if page and sections:
             path = options.results_dir / render.PAGE
             store.write_bytes(path, render.page(sections, options.preset).encode())
@@ -78,6 +83,9 @@ def _make(
         if one.measure is not None and not options.replot:
             one.measure(options)
         sections.append(show(one, runs, options, console))
+        if options.wandb is not None and (drawn := sections[-1].figure) is not None:
+            png = drawn.with_suffix(".png")
+            wandb_log.send_figure(one.name, options.preset.name, png, options.wandb)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -87,17 +95,26 @@ def _make(
     return 0
 
 
-def _possible(wanted: Sequence[Reproduction], preset: str) -> list[Reproduction]:
-    """Return the reproductions that a preset supports.
+def _possible(
+    wanted: Sequence[Reproduction], options: Options, console: Console
+) -> list[Reproduction]:
+    """Return the reproductions that a preset supports, and for whose own task all is installed.
 
     Raises:
         UserError: there are none.
     """
+    preset = options.preset.name
     possible = [one for one in wanted if preset in one.presets]
     if not possible:
         allowed = ", ".join(wanted[0].presets)
         raise UserError(f"--preset {preset}: {wanted[0].name} is made at {allowed}")
-    return possible
+    lacking = {one.name: one.lacks(options) for one in possible}
+    if len(wanted) == 1 and (what := lacking[possible[0].name]):
+        raise UserError(what)
+    for name, what in lacking.items():
+        if what:
+            say(console, f"Left out: {name}: {what}")
+    return [one for one in possible if not lacking[one.name]]
 
 
 def _runs(one: Reproduction, options: Options) -> list[RunConfig]:
@@ -136,6 +153,7 @@ def _run(configs: Sequence[RunConfig], options: Options, console: Console) -> No
             workers=options.workers,
             console=console,
             gpus_per_task=options.preset.gpus if options.ray is not None else None,
+            wandb=options.wandb,
         )
 
 

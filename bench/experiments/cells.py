@@ -14,10 +14,11 @@ from bench.config import Execution, RunConfig
 from bench.experiments import arms
 from bench.processes.devices import Gpus, deal, inventory
 from bench.processes.pool import Job, OnProgress
-from bench.records import provenance, store
+from bench.records import provenance, store, wandb_log
 
 if TYPE_CHECKING:
     from bench.learning.parallel import Ranks
+    from bench.loop import Progress
     from bench.types import RunResult, StageModels
 
 
@@ -69,6 +70,7 @@ def train_cell(
     checkpoint_dir: Path | None = None,
     origin: Mapping[str, Any] | None = None,
     ranks: Ranks | None = None,
+    wandb: wandb_log.Mode | None = None,
 ) -> Trained:
     """Do a run, in a worker.
 
@@ -80,6 +82,10 @@ def train_cell(
         checkpoint_dir: where an interrupted run is resumed from; None: none is.
         origin: code and host, for the run's provenance; None: those of this process.
         ranks: those of the learner, of which this is rank 0; None: this process is alone.
+        wandb: also send the run there as it goes, a timed one when it has ended.
+
+    Raises:
+        UserError: wandb refuses, or see ``bench.loop.train``.
     """
     import torch
 
@@ -95,13 +101,22 @@ def train_cell(
         reward_dir = models.reward_dir and copy_of[models.reward_dir]
         models = replace(models, sft_dir=copy_of[models.sft_dir], reward_dir=reward_dir)
     execution = cell.execution or arms.execution(config)
-    if arms.timed_arm(config) is None and execution.checkpoint_dir is None:
-        # a timed run is not resumed
+    timed = arms.timed_arm(config) is not None
+    if not timed and execution.checkpoint_dir is None:  # a timed run is not resumed
         execution = replace(execution, checkpoint_dir=checkpoint_dir)
     started = provenance.now_utc()
-    result = train(
-        config, models, lambda at: on_progress(at.step, at.win_rate, at.warning), execution, ranks
-    )
+    with wandb_log.following(config, job.log_name, None if timed else wandb) as send:
+
+        def report(at: Progress) -> None:
+            if at.records is not None:
+                send(at.records)
+            on_progress(at.step, at.win_rate, at.warning)
+
+        result = train(config, models, report, execution, ranks)
+        send(result)
+    if timed:  # nothing beside it
+        with wandb_log.following(config, job.log_name, wandb) as send:
+            send(result)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return Trained(
         result,

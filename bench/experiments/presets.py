@@ -7,6 +7,7 @@
 | worth | GPT-NeoX 0.06M, 0.1M, 0.4M | tldr_worth | CPU, minutes | mechanisms, with headroom |
 | small | Pythia 410M | TL;DR | 1 GPU, hours | directions |
 | paper | Pythia 410M (1B, 2.8B) | TL;DR | several GPUs, days | the paper's claims |
+| paper | Rho-1B | gsm8k, where it is asked for | several GPUs, hours | the paper's claims |
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ from bench.algorithms.base import Algorithm
 from bench.config import EvalConfig, RunConfig
 from bench.errors import UserError
 from bench.experiments.preset import Preset
-from bench.experiments.stage_configs import smoke_stage, tiny_stage, tldr_stage, worth_stage
+from bench.experiments.stage_configs import (
+    gsm8k_stage,
+    smoke_stage,
+    tiny_stage,
+    tldr_stage,
+    worth_stage,
+)
 from bench.experiments.tuned import RECORDED, Tuned, read_tuned
 from bench.stage_config import StageConfig
 from bench.staleness import Schedule
@@ -46,7 +53,7 @@ def preset(name: str, results_dir: Path | None = None, task: str | None = None) 
     makers = {"smoke": _smoke, "tiny": _tiny, "worth": _worth, "small": _small, "paper": _paper}
     if name not in makers:
         raise UserError(f"preset {name!r}: allowed are {', '.join(ORDER)}")
-    found = makers[name]()
+    found = _paper_gsm8k() if (name, task) == ("paper", "gsm8k") else makers[name]()
     if task is not None and task_config(task) is not type(found.stage().task):
         found = replace(found, task=task, published=())
     own = (results_dir or paths.results_dir(name)) / paths.TUNED
@@ -176,6 +183,44 @@ def _paper() -> Preset:
         run_of=_tldr_run,
         published=PUBLISHED,
         gpus=1,
+    )
+
+
+def _paper_gsm8k() -> Preset:
+    """Return preset ``paper`` with the authors' hyper-parameters on GSM8K.
+
+    AdamW, 3e-6 linear, temperature 0.7, gradients clipped at norm 1, 512 updates of 252 prompts,
+    4 completions of each. Evaluated on all of the test split.
+    """
+
+    def run_of(stage: StageConfig, algorithm: Algorithm, schedule: Schedule) -> RunConfig:
+        return RunConfig(
+            stage=stage,
+            algorithm=algorithm,
+            schedule=schedule,
+            updates=512,
+            prompts_per_batch=252,
+            learning_rate=3e-6,
+            max_completion_tokens=512,
+            missing_eos_penalty=None,
+            max_grad_norm=1.0,
+            microbatch_rows=16,
+            dtype="bfloat16",
+            evaluation=EvalConfig(every=128, prompts=1319),
+        )
+
+    return Preset(
+        name="paper",
+        seeds=3,
+        models=("1b",),
+        n_values=(1, 2, 4, 8, 16, 32, 64),
+        verdicts=True,
+        stage_of=gsm8k_stage,
+        run_of=run_of,
+        completions_per_prompt=dict.fromkeys(("ppo", "rloo", "online_dpo"), 4),
+        published=("ppo", "rloo", "online_dpo"),
+        gpus=1,
+        task="gsm8k",
     )
 
 

@@ -142,3 +142,8 @@ def smoke_stage(model: str = "smoke") -> StageConfig:
 def tldr_stage(model: str) -> StageConfig:
     """Return the paper's TL;DR with Pythia ``410m``, ``1b`` or ``2.8b``, stages released."""
     return StageConfig(task=task_config("tldr")(), model=model, params=None)
+
+
+def gsm8k_stage(model: str) -> StageConfig:
+    """Return GSM8K with Rho-1B, its SFT model released; ``model`` is ``1b``."""
+    return StageConfig(task=task_config("gsm8k")(), model=model, params=None)

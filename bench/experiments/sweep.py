@@ -27,7 +27,7 @@ from bench.experiments.space import require_space
 from bench.paths import LOGS, UNFINISHED
 from bench.processes.devices import Gpus, deal, inventory
 from bench.processes.pool import Event, Execute, Job, Launch, OnProgress, launch_locally, run_jobs
-from bench.records import provenance, store
+from bench.records import provenance, store, wandb_log
 from bench.records.compact import compact, incomplete
 from bench.records.marker import mark, mark_made_by
 from bench.stage_config import RewardConfig, SftConfig
@@ -54,6 +54,7 @@ def sweep(
     gpus_per_task: float | None = None,
     execution: Execution | None = None,
     launch: Launch = launch_locally,
+    wandb: wandb_log.Mode | None = None,
 ) -> list[str]:
     """Do all runs that ``results_dir`` does not hold yet; return the ids of all of them.
 
@@ -71,6 +72,7 @@ def sweep(
             connected, with a CPU and this many GPUs for each; None: in processes of this machine.
         execution: how each run is carried out; None: as ``arms.execution`` says.
         launch: starts the workers of this machine.
+        wandb: also send each run there; see ``cells.train_cell``.
 
     Raises:
         UserError: something asked for is not possible; finished runs are kept.
@@ -95,7 +97,8 @@ def sweep(
     starts = [cells[run_id] for run_id in missing]
     weights = {_start_name(cell.config): cell.models.digest for cell in starts}
     mark_made_by(results_dir, origin, weights)
-    here = execute or partial(train_cell, origin=origin, checkpoint_dir=results_dir / UNFINISHED)
+    train = partial(train_cell, wandb=wandb)
+    here = execute or partial(train, origin=origin, checkpoint_dir=results_dir / UNFINISHED)
 
     def keep(job: Job, trained: Trained) -> None:
         if arms.timed_arm(job.payload.config) is None:  # nothing beside a timed run
@@ -113,7 +116,7 @@ def sweep(
         directories = _checkpoints(untimed)
         run(
             untimed,
-            execute or partial(train_cell, directories=directories),
+            execute or partial(train, directories=directories),
             workers=connection.slots(cpus=1, gpus=gpus_per_task),
             unit="cells",
             already_done=done,

@@ -11,6 +11,7 @@ from bench.tasks.base import TaskConfig
 # seconds to import.
 TASKS = {
     "arithmetic": "bench.tasks.arithmetic:ArithmeticConfig",
+    "gsm8k": "bench.tasks.gsm8k:Gsm8kConfig",
     "tldr": "bench.tasks.tldr:TldrConfig",
     "tldr_tiny": "bench.tasks.tldr_tiny.world:TldrTinyConfig",
     "tldr_worth": "bench.tasks.tldr_worth.world:TldrWorthConfig",

@@ -16,19 +16,23 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
+from importlib.util import find_spec
 from itertools import count, islice
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split as SplitText
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from bench.errors import UserError
 from bench.tasks.base import Completion, Split, Task, TaskConfig
 from bench.types import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 PAD, EOS = "<pad>", "<eos>"
 CHARACTERS = "0123456789+-=;?"
@@ -84,6 +88,16 @@ class ArithmeticConfig(TaskConfig):
                     f"arithmetic parameter {field.name} = {value}: must be from {least} to {most}"
                 )
 
+    def win_rate_ceiling(self, split: Split, prompts: int) -> float:
+        """Return 1: every problem can be solved."""
+        del split, prompts
+        return 1.0
+
+    def lacks(self) -> str:
+        """Return how to get reasoning-gym, where it is not installed."""
+        there = find_spec("reasoning_gym") is not None
+        return "" if there else 'needs reasoning-gym: pip install -e ".[arithmetic]"'
+
     @property
     def reference_tokens(self) -> int:
         """The most tokens of a solution: a sum may have a sign and a digit more than a term."""
@@ -100,8 +114,12 @@ class Arithmetic(Task):
         Raises:
             UserError: reasoning-gym is not installed.
         """
+        if lacking := config.lacks():
+            raise UserError(f"task arithmetic: {lacking}")
+        import reasoning_gym  # an extra
+
         self._config = config
-        self._chain_sum = _chain_sum()
+        self._chain_sum = partial(reasoning_gym.create_dataset, "chain_sum")
         self.tokenizer: PreTrainedTokenizerBase = build_tokenizer()
         self._splits: dict[Split, list[Prompt]] = {}
         self._problems: dict[int, str] = {}
@@ -134,10 +152,6 @@ class Arithmetic(Task):
         """Return 1 for what is right and 0 for what is not: references are right by themselves."""
         del reference_gold
         return gold
-
-    def best_rewards(self, prompts: Sequence[Prompt]) -> NDArray[np.float64]:
-        """Return 1 for each: every problem can be solved."""
-        return np.ones(len(prompts))
 
     def sft_pairs(self) -> Iterator[tuple[Prompt, Completion]]:
         """Yield problems and their worked solutions, endlessly; none of them is in a split."""
@@ -217,6 +231,8 @@ def decode(tokens: Sequence[int]) -> str:
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Return a tokenizer with one token per character; padding is not EOS."""
+    from transformers import PreTrainedTokenizerFast  # slow; what reads records needs no tokenizer
+
     tokenizer = Tokenizer(WordLevel(VOCABULARY))
     tokenizer.pre_tokenizer = SplitText(Regex("."), "isolated")
     return PreTrainedTokenizerFast(
@@ -229,13 +245,3 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def _pool(problem: str) -> int:
     return zlib.crc32(problem.encode()) % len(STREAMS)
-
-
-def _chain_sum() -> Any:
-    try:
-        import reasoning_gym
-    except ImportError as error:
-        raise UserError(
-            'task arithmetic: needs reasoning-gym: pip install -e ".[arithmetic]"'
-        ) from error
-    return lambda **options: reasoning_gym.create_dataset("chain_sum", **options)

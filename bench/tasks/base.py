@@ -106,6 +106,10 @@ class TaskConfig:
     implementation: ClassVar[str]
     rule_reward: ClassVar[bool] = False
 
+    def lacks(self) -> str:
+        """Return what is not installed that the task needs, and how to get it; "": nothing."""
+        return ""
+
     @property
     def reference_tokens(self) -> int | None:
         """The most tokens that a reference has, EOS included; None: not known beforehand."""

@@ -13,12 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
@@ -30,8 +27,9 @@ from transformers import (
 )
 
 from bench.errors import UserError
-from bench.hub import dataset_files, load_model, load_pretrained, resolve_hub
+from bench.hub import load_model, load_pretrained, resolve_hub
 from bench.tasks.base import Split, Task, TaskConfig
+from bench.tasks.hub_data import TextTable
 from bench.types import Prompt
 
 DATASET = "vwxyzjn/summarize_from_feedback_tldr_3_filtered_oai_preprocessing_1706381144"
@@ -43,7 +41,6 @@ STAGE_MODELS = {  # policy size: SFT model, reward model of the same size
 COLUMNS = ("query", "reference_response")
 QUERY_END = "TL;DR:"
 FIRST_ID = {"train": 0, "validation": 10**9}  # prompt id of a file split's first row
-ROWS_PER_READ = 1024  # tokenised at a time, to bound memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +106,7 @@ class Tldr(Task):
             UserError: a data set, a column or a model is missing, or the tokenizer does not fit.
         """
         self._params = params
-        self._files = {s: dataset_files(DATASET, s) for s in FIRST_ID}
-        for file in (file for files in self._files.values() for file in files):
-            _check_columns(file)
+        self._tables = {split: TextTable(DATASET, split, COLUMNS) for split in FIRST_ID}
         source = resolve_hub(STAGE_MODELS["410m"][0], "tokenizer.json")
         self.tokenizer: PreTrainedTokenizerBase = load_pretrained(AutoTokenizer, source)
         if self.tokenizer.pad_token_id in (None, self.tokenizer.eos_token_id):
@@ -184,28 +179,17 @@ class Tldr(Task):
 
     def _read(self, file_split: str, seen: set[tuple[int, ...]]) -> list[Prompt]:
         """Return the prompts that are short enough and not in ``seen``; keeps their references."""
-        table = pa.concat_tables(
-            pq.read_table(file, columns=list(COLUMNS)) for file in self._files[file_split]
-        )
+        table = self._tables[file_split]
         # One integer object per token of the vocabulary, not one per token of the data.
         shared = list(range(len(self.tokenizer)))
         prompts: list[Prompt] = []
         prompt_id = FIRST_ID[file_split]
-        for batch in table.to_batches(max_chunksize=ROWS_PER_READ):
-            queries, references = (batch[name].to_pylist() for name in COLUMNS)
-            for name, texts in zip(COLUMNS, (queries, references), strict=True):
-                if None in texts:
-                    row = prompt_id - FIRST_ID[file_split] + texts.index(None)
-                    raise UserError(
-                        f"data set {DATASET}, {file_split} row {row}: {name} is null, must be text"
-                    )
+        for queries, references in table.batches():
             rows = zip(queries, self._tokenize(queries), references, strict=True)
             for query, tokens, reference in rows:
                 if not query.endswith(QUERY_END):
-                    raise UserError(
-                        f"data set {DATASET}, {file_split} row {prompt_id - FIRST_ID[file_split]}: "
-                        f"query must end with {QUERY_END!r}"
-                    )
+                    row = prompt_id - FIRST_ID[file_split]
+                    raise table.error(row, f"query must end with {QUERY_END!r}")
                 token_ids = tuple(shared[token] for token in tokens)
                 if len(token_ids) <= self._params.max_prompt_tokens and token_ids not in seen:
                     seen.add(token_ids)
@@ -219,19 +203,3 @@ class Tldr(Task):
             return []
         encoded: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         return encoded
-
-
-def _check_columns(file: Path) -> None:
-    try:
-        schema = pq.read_schema(file)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{file}: {str(error).splitlines()[0]}") from error
-    if missing := [name for name in COLUMNS if name not in schema.names]:
-        raise UserError(
-            f"{file}: no column {', '.join(missing)}; must have {', '.join(COLUMNS)}, "
-            f"has {', '.join(schema.names)}"
-        )
-    for name in COLUMNS:
-        kind = schema.field(name).type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            raise UserError(f"{file}: column {name} is of type {kind}, must be string")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -110,6 +111,7 @@ class Record:
     throughput: pd.DataFrame = field(default_factory=pd.DataFrame)  # rows of the benchmarks' table
     ceiling: float | None = None  # the win rate of a perfect policy; None: unknown
     remarks: tuple[str, ...] = ()  # what a reader of the verdicts should know of the runs
+    directory: Path | None = None  # where the runs are, for tables that need more of them
 
     @staticmethod
     def of(

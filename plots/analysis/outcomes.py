@@ -7,8 +7,10 @@ replicates, as a seed moves all of them at once.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import pandas as pd
+from scipy.stats import binomtest
 
 SCORES = {"win": 1.0, "tie": 0.5, "loss": 0.0}
 
@@ -43,6 +45,36 @@ def paired(outcomes: pd.DataFrame, first: Collection[str], second: Collection[st
             "reference_tokens": one["reference_tokens"],
         }
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Discordance:
+    """On how many prompts one of two runs won and the other did not, and McNemar's exact p-value.
+
+    The test is of equal chances, two-sided, of one pair of runs: what it says, it says of these two
+    policies and not of their methods, which other seeds may order the other way round.
+    """
+
+    first_only: int
+    second_only: int
+    p: float
+
+
+def mcnemar(outcomes: pd.DataFrame, first: str, second: str) -> Discordance | None:
+    """Compare two runs on the prompts that both were evaluated on; None: there are none.
+
+    Args:
+        outcomes: see ``paired``.
+        first: id of a run.
+        second: of the other.
+    """
+    both = paired(outcomes, [first], [second])
+    if both.empty:
+        return None
+    one, other = both["first"] == 1, both["second"] == 1
+    ahead, behind = int((one & ~other).sum()), int((other & ~one).sum())
+    p = float(binomtest(ahead, ahead + behind).pvalue) if ahead + behind else 1.0
+    return Discordance(ahead, behind, p)
 
 
 def _by_prompt(outcomes: pd.DataFrame, run_ids: Collection[str]) -> pd.DataFrame:

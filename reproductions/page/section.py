@@ -27,6 +27,12 @@ TEXTS = {  # above a figure's table
         "What the effects become when the rate is stepped once per round, as the authors do "
         "(`explained`: per round minus per update, paired by seed)."
     ),
+    "table_math": (
+        "`pass_at_1`: share of problems with the right answer; `train_s`: all updates at the "
+        "median one; `equal_groups`: prompts whose completions are all right or all wrong. "
+        "`async_only`, `sync_only`: problems that one of a pair of runs solves alone, with "
+        "McNemar's test; `tost_p`: that the two are further apart than .02, over seeds."
+    ),
     "table_sft": "Before RL:",
 }
 

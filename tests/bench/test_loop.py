@@ -85,8 +85,13 @@ def run(losses):
 
 
 def test_a_row_has_what_learner_source_and_clock_say():
-    progress = []
-    result = run([2.0] * runs.UPDATES).execute(progress.append)
+    progress, measured = [], []
+
+    def on_progress(at):
+        progress.append(at)
+        measured.append((len(at.records.steps), len(at.records.evals)))
+
+    result = run([2.0] * runs.UPDATES).execute(on_progress)
     assert [step.staleness for step in result.steps] == list(range(runs.UPDATES))
     row = asdict(result.steps[1])
     assert row.pop("publish_s") >= SLEEP_S
@@ -102,6 +107,8 @@ def test_a_row_has_what_learner_source_and_clock_say():
         "metrics": {"clip_fraction": 0.75, "handoff_s": 0.125},
     }  # fmt: skip
     assert progress == [Progress(step + 1, 0.5) for step in range(runs.UPDATES)]
+    # evaluated after 0, 3, 6 and 8 updates, each before the update is reported
+    assert measured == [(1, 1), (2, 1), (3, 2), (4, 2), (5, 2), (6, 3), (7, 3), (8, 4)]
 
 
 @pytest.mark.parametrize("width", [0, 3], ids=["no tokens", "all of them masked"])

@@ -28,6 +28,7 @@ from bench.records import store
 from bench.stage_config import StageConfig
 from bench.staleness import lag, reuse
 from bench.tasks.tldr_tiny.world import TldrTinyConfig
+from tests.bench import wandb_files
 
 from .live_processes import eventually, runs
 
@@ -138,7 +139,7 @@ def test_every_field_of_the_execution_has_a_flag(capsys):
     [
         (["--preset", "huge"], "preset 'huge': allowed are smoke, tiny, worth, small, paper"),
         (["--algorithm", "sarsa"], "algorithm 'sarsa': allowed are asymre, "),
-        (["--task", "chess"], "task 'chess': allowed are arithmetic, tldr, tldr_tiny"),
+        (["--task", "chess"], "task 'chess': allowed are arithmetic, gsm8k, tldr, tldr_tiny"),
         (["--updates", "0"], "updates = 0: must be at least 1"),
         (["--algorithm.beta", "-1"], "beta = -1.0: must be a number above 0"),
         (["--schedule", "lag(x)"], "schedule 'lag(x)': allowed are on_policy, reuse(N)"),
@@ -167,8 +168,9 @@ def mine(tmp_path_factory):
     directory = tmp_path_factory.mktemp("trained") / "mine"
     done = subprocess.run(
         [sys.executable, "-m", "bench.train", "--preset", "smoke", "--schedule", "lag(1)",
-         "--out", directory],
+         "--out", directory, "--wandb", "offline"],
         capture_output=True, text=True, check=True, cwd=ROOT,
+        env={**os.environ, "WANDB_DIR": str(directory.parent)},
     )  # fmt: skip
     return directory, done.stdout
 
@@ -208,6 +210,7 @@ def test_its_run_is_the_sweeps_to_the_bit_and_its_last_line_says_what_was_found(
     )
     assert "staleness 0.75 (mean) 1 (maximum) optimiser steps" in line
     assert line.endswith(f"in {directory}/*/{run_id}.parquet")
+    assert sorted(wandb_files.runs(directory.parent)[run_id]["rows"]) == [0, 1, 2, 3, 4]
     row = store.read(directory, "runs").iloc[0]
     assert (row["preset"], row["source"], row["threads"]) == ("smoke", "inline", 1)
     assert json.loads(row["config_json"]) == config.cell()

@@ -28,7 +28,7 @@ def sound(tmp_path_factory):
     """Return the results of all figures' runs."""
     results = tmp_path_factory.mktemp("sound") / "results"
     for one in DRAWN:
-        for cell in one.grid(Options(preset=preset("smoke"))):
+        for cell in one.grid(one.asked(Options(preset=preset("smoke")))):
             for seed in (0, 1):
                 fakes.write(results, cell.with_seed(seed))
     return results

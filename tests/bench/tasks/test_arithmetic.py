@@ -63,7 +63,7 @@ def test_the_reward_is_one_for_the_right_answer_whatever_the_way():
     rewards = task.gold_rewards([prompt] * 5, [*completions, completions[0][:-1]])
     assert rewards.tolist() == [1, 1, 0, 0, 0]
     assert task.outcomes(rewards, np.ones(5)).tolist() == [1, 1, 0, 0, 0]  # pass@1, no ties
-    assert task.best_rewards([prompt]).tolist() == [1]
+    assert SMALL.win_rate_ceiling("eval", 50) == 1
 
 
 def test_no_problem_is_in_two_splits_or_twice_in_one(task):

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from bench.records import store
-from plots.analysis.outcomes import paired
+from plots.analysis.outcomes import Discordance, mcnemar, paired
 from tests.bench import fakes
 
 COLUMNS = ["run_id", "prompt_id", "outcome", "completion_tokens", "reference_tokens"]
@@ -54,3 +54,28 @@ def test_what_the_store_returns_is_read(tmp_path):
     for run_id in (first, second):
         fakes.make_older(tmp_path, run_id)
     assert paired(store.read(tmp_path, "outcomes"), [first], [second]).empty
+
+
+def wins(run_id, *prompts):
+    """Return outcomes of a run that wins on these of twenty prompts."""
+    rows = [(run_id, at, "win" if at in prompts else "loss", 4, 4) for at in range(20)]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def test_mcnemar_is_the_sign_test_on_the_prompts_that_one_alone_wins():
+    outcomes = pd.concat([wins("a", *range(10), 19), wins("b", 0, 1, 2, 18, 19)])
+    # prompts 3 to 9 against 18: p = 2 (C(8, 0) + C(8, 1)) / 2^8 = 18 / 256
+    assert mcnemar(outcomes, "a", "b") == Discordance(7, 1, pytest.approx(18 / 256))
+    assert mcnemar(outcomes, "b", "a") == Discordance(1, 7, pytest.approx(18 / 256))
+
+
+def test_mcnemar_of_runs_that_win_alike_or_have_no_prompt_in_common():
+    outcomes = pd.concat([wins("a", 3), wins("b", 3), wins("c", 4).assign(prompt_id=range(20, 40))])
+    assert mcnemar(outcomes, "a", "b") == Discordance(0, 0, 1.0)
+    assert mcnemar(outcomes, "a", "c") is None
+    assert mcnemar(outcomes, "a", "of before") is None
+
+
+def test_a_tie_is_no_win_for_mcnemar():
+    # of a-s0 and b-s0: prompt 7 is won by the first alone, 8 (tie, win) by the second
+    assert mcnemar(OUTCOMES, "a-s0", "b-s0") == Discordance(1, 1, 1.0)

@@ -8,7 +8,7 @@ from bench.experiments.presets import preset
 from plots.analysis import registry
 from plots.analysis.frames import Record
 from plots.analysis.registry import Claim
-from reproductions import fig_generation_bound, fig_training_bound
+from reproductions import fig_generation_bound, fig_training_bound, table_math
 from reproductions.options import Options
 from tests.plots import armed, simulated
 
@@ -26,6 +26,7 @@ def test_registered_claims_are_complete():
     ids = {claim.id: claim for claim in loaded}
     off_policy = ["C1", "C2a", "C2b", "C3", "C4a", "C4b", "C5a", "C5b", "C6"]
     assert {*off_policy, "C9", "C10a", "C10b", "C17a", "C17b", "C18"} <= set(ids)
+    assert {"C16a", "C16a-area", "C16b"} <= set(ids)
     assert {"C7", "C7-64", "C8a", "C8a-64", "C8b", "OO1"} <= set(ids)
     assert {"C11", "C11-area", "C12", "C13b", "C13c", "C13c-area", "C14", "C14-rate2"} <= set(ids)
     assert {f"C13a{v}" for v in ("", "-area", "-rate2", "-rate2-area")} <= set(ids)
@@ -179,7 +180,7 @@ def test_effects_of_a_claim_on_arms_are_of_its_arms():
 def test_the_arms_of_registered_claims_are_those_of_their_figures():
     worth = preset("worth")
     there = {}
-    for script in (fig_generation_bound, fig_training_bound):
+    for script in (fig_generation_bound, fig_training_bound, table_math):
         cells = script.grid(Options(preset=worth))
         there[script.REPRODUCTION.name] = set(script.REPRODUCTION.arms(cells, worth).values())
     asked = [claim for claim in registry.load(REGISTERED) if claim.arms]
