@@ -28,8 +28,12 @@ def offline(tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb")
     from tests.bench import wandb_files
 
+    def read():
+        wandb.teardown()  # its service writes to the end only when it ends
+        return wandb_files.runs(tmp_path)
+
     monkeypatch.chdir(tmp_path)
-    yield lambda: wandb_files.runs(tmp_path)
+    yield read
     wandb.teardown()  # it reads its environment once
 
 
