@@ -53,7 +53,8 @@ def preset(name: str, results_dir: Path | None = None, task: str | None = None) 
     makers = {"smoke": _smoke, "tiny": _tiny, "worth": _worth, "small": _small, "paper": _paper}
     if name not in makers:
         raise UserError(f"preset {name!r}: allowed are {', '.join(ORDER)}")
-    found = _paper_gsm8k() if (name, task) == ("paper", "gsm8k") else makers[name]()
+    at_task = {("paper", "gsm8k"): _paper_gsm8k}
+    found = at_task.get((name, task or ""), makers[name])()
     if task is not None and task_config(task) is not type(found.stage().task):
         found = replace(found, task=task, published=())
     own = (results_dir or paths.results_dir(name)) / paths.TUNED
