@@ -125,7 +125,7 @@ def two_updates(config, sent, monkeypatch):
     result, seen = fakes.result(config), []
     result.steps, result.evals = result.steps[:2], result.evals[:2]
 
-    def reporting(_config, _models, on_progress, _execution):
+    def reporting(_config, _models, on_progress, _execution, _ranks):
         for done in (1, 2):
             records = Records(result.steps[:done], result.evals[:1], [], [], [])
             on_progress(Progress(done, 0.5, records=records))
