@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 
 from bench import algorithms as registry
 from bench.config import RunConfig
+from bench.experiments.preset import Preset
 from bench.staleness import reuse
 from plots.analysis import tolerances
 from plots.analysis.frames import Record
@@ -62,10 +63,11 @@ def clips(run: RunConfig) -> bool:
     return getattr(run.algorithm, "clip_range", None) is not None
 
 
-def series(run: RunConfig) -> str:
+def series(run: RunConfig, preset: Preset) -> tuple[str, ...]:
     """Return the loss, with its old log-probs where it clips a ratio to them."""
+    del preset
     name = run.algorithm.name
-    return f"{name} ({run.algorithm.old_logprobs})" if clips(run) else name
+    return (f"{name} ({run.algorithm.old_logprobs})" if clips(run) else name,)
 
 
 def draw(record: Record) -> Figure:
