@@ -47,6 +47,8 @@ def draw(record: Record) -> Figure:
     for ax, (name, title) in zip(axes[1:], PANELS.items(), strict=True):
         panels.against_n(ax, early, name, labelled=False)
         ax.set_title(title)
+    for ax in axes:
+        ax.set_xlabel("N")
     style.key(figure, early.final)
     style.footer(figure, record.final)
     return figure

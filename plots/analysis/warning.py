@@ -88,8 +88,8 @@ def table(record: Record) -> pd.DataFrame:
                     "quantity": quantity,
                     "fresh": values[n[0]].mean(),
                     "stalest": values[n[-1]].mean(),
-                    "moves_at": moves or "-",
-                    "win_rate_moves_at": falls or f"> {n[-1]}",
+                    "moves_at": str(moves or "-"),
+                    "win_rate_moves_at": str(falls or f"> {n[-1]}"),
                     "octaves_before": before,
                     "seeds": len(values),
                 }

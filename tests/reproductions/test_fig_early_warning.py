@@ -54,7 +54,7 @@ def test_means_are_of_the_first_quarter_and_runs_without_are_left_out(results, m
     table = warning.table(load(place))
     row = table[(table["algorithm"] == "ppo") & (table["quantity"] == "ESS/B")].iloc[0]
     assert abs(row["stalest"] - 1 / 4) < 0.001
-    assert row["moves_at"] == 4
+    assert row["moves_at"] == "4"
 
 
 def load(place):

@@ -84,4 +84,4 @@ def test_the_table_sets_each_quantity_beside_the_win_rate():
         0.0,
         pytest.approx(0.3),
     )
-    assert (row["moves_at"], row["win_rate_moves_at"], row["octaves_before"]) == (2, 8, 2.0)
+    assert (row["moves_at"], row["win_rate_moves_at"], row["octaves_before"]) == ("2", "8", 2.0)
