@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from plots.analysis import ranking, staleness
+from plots.analysis import ranking, staleness, stats
 from plots.analysis.frames import Record
 from plots.analysis.ranking import Ranking
 from plots.drawing import panels, style
@@ -148,3 +148,50 @@ def standings(ax: Axes, record: Record, order: Ranking | None, y: str, *, ties: 
         for row, is_clear in enumerate(order.clear):
             if not is_clear:
                 ax.plot([edge, edge], [row, row + 1], color=style.GREY, lw=2.5, clip_on=False)
+
+
+def kinds(record: Record, suffixes: Sequence[str]) -> Figure:
+    """Draw a row per loss: kept gain, and length and proxy reward of final policies, by age.
+
+    Args:
+        record: series are called as in "rloo (dropped)".
+        suffixes: what stands in the brackets.
+    """
+    there = list(record.final["algorithm"].unique())
+    losses = list(dict.fromkeys(name.partition(" (")[0] for name in there))
+    figure, axes = style.subplots(3, rows=len(losses), height=0.6 + 2.2 * len(losses))
+    shares = staleness.kept(record, "win_rate_area")
+    for row, loss in enumerate(losses):
+        own = [f"{loss} ({suffix})" for suffix in suffixes]
+        own += [name for name in there if name.startswith(loss) and name not in own]
+        left, middle, right = axes[3 * row : 3 * row + 3]
+        kept_gain(left, shares[shares["algorithm"].isin(own)], own)
+        of_final(middle, record, own, "completion_tokens_mean")
+        of_final(right, record, own, "reward_mean")
+        left.set_title(style.looks([loss])[loss].label)
+        left.set_ylabel("share of the gain that is kept")
+        middle.set_ylabel("tokens of a final completion")
+        right.set_ylabel(f"final {panels.Y_LABELS['reward_mean']}")
+        for ax in (left, middle, right):
+            ax.set_xlabel("age in optimiser steps")
+    axes[1].set_title("Who is selected?")
+    style.footer(figure, record.final)
+    return figure
+
+
+def of_final(ax: Axes, record: Record, names: Sequence[str], y: str) -> None:
+    """Draw a number of final policies against the mean age of their data, with its interval."""
+    final = staleness.in_steps(record.final)
+    ax.set_xscale("symlog", base=2, linthresh=1)
+    ax.set_xticks(AGES[:-1], [str(age) for age in AGES[:-1]])
+    for name, look in style.looks(names).items():
+        runs = final[(final["algorithm"] == name) & final[y].notna()]
+        rows = []
+        for _, cell in runs.groupby(staleness.CELL):
+            mean = stats.t_interval(cell[y])
+            rows.append((cell["mean_steps"].mean(), mean))
+        rows.sort(key=lambda row: row[0])
+        for at, mean in rows:
+            ax.errorbar(at, mean.estimate, yerr=panels.sides(mean), color=look.colour, lw=0.5)
+        ax.plot([at for at, _ in rows], [mean.estimate for _, mean in rows], color=look.colour,
+                marker=look.marker, ms=3, lw=0.9)  # fmt: skip
