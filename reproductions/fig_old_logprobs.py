@@ -77,13 +77,14 @@ def draw(record: Record) -> Figure:
     for row, chosen in zip((axes[:3], axes[3:]), (is_ppo, ~is_ppo), strict=True):
         final = record.final[chosen]
         one = replace(record, final=final.assign(algorithm=final["algorithm"].map(short)))
-        panels.against_n(row[0], one)
-        panels.against_n(row[1], one, "win_rate_area")
+        panels.against_n(row[0], one, labelled=False)
+        panels.against_n(row[1], one, "win_rate_area", labelled=False)
         panels.tolerance_bars(row[2], one, "win_rate_area")
     axes[0].set_title("PPO: which old log-probs?")
     axes[3].set_title("RLOO: which, or no clip?")
     axes[1].set_title("And on the way there?")
     axes[2].set_title("How much gain is kept?")
+    style.key(figure, record.final.assign(algorithm=record.final["algorithm"].map(short)))
     style.footer(figure, record.final)
     return figure
 

@@ -41,7 +41,7 @@ KINDS = ("reuse", "lag", "bounded", "dropped", "withheld", "paced")
 
 
 def of_kind(preset: Preset, name: str, steps: int) -> Iterator[tuple[str, RunConfig]]:
-    """Yield the run of each kind at S ``steps``; a run may be of another kind at another S."""
+    """Yield the run of each kind at S ``steps``."""
     plain = preset.run_config(name, lag(steps), lr_schedule="per_update")
     aged = replace(
         plain,
@@ -59,14 +59,17 @@ def of_kind(preset: Preset, name: str, steps: int) -> Iterator[tuple[str, RunCon
 
 
 def grid(options: Options) -> list[RunConfig]:
-    """Return losses x kinds x ages, and each loss on fresh data; ``--n`` replaces N."""
+    """Return losses x kinds x ages, and each loss on fresh data.
+
+    ``--n`` replaces N, of which only multiples of 4 count: S is even then, and what is paced odd.
+    """
     preset, cells = options.preset, []
     usual = [n for n in N_VALUES if n in preset.n_values]
     for name in options.algorithms or ("rloo", "online_dpo")[: 2 if preset.verdicts else 1]:
         fresh = preset.run_config(name, reuse(1), lr_schedule="per_update")
         cells.append(fresh)
         for n in options.n_values or usual:
-            if n > 1 and fresh.updates % n == 0:
+            if n % 4 == 0 and fresh.updates % n == 0:
                 cells += [run for _, run in of_kind(preset, name, n // 2)]
     return list({run.config_hash(): run for run in cells}.values())
 
@@ -77,13 +80,9 @@ def series(run: RunConfig, preset: Preset) -> tuple[str, ...]:
     if run.schedule == reuse(1):
         return tuple(f"{name} ({kind})" for kind in KINDS)
     n = run.schedule.n
-    kinds = [
-        kind
-        for steps in {n // 2, n, n + 1} - {0}
-        for kind, other in of_kind(preset, name, steps)
-        if other == run.with_seed(0)
-    ]
-    return tuple(f"{name} ({kind})" for kind in KINDS if kind in kinds)
+    steps = n // 2 if run.schedule.kind == "reuse" else n + n % 2
+    kinds = [kind for kind, other in of_kind(preset, name, steps) if other == run.with_seed(0)]
+    return tuple(f"{name} ({kind})" for kind in kinds)
 
 
 def ranked(record: Record) -> Record:

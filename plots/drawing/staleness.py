@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib import rcParams
 from matplotlib.axes import Axes
@@ -50,7 +49,8 @@ def families(
     top, bottom = 1.95 * rows, 0.9 + ROW * ranks
     rcParams.update(style.RC)
     figure = Figure(figsize=(style.TWO_COLUMNS, top + bottom), layout="constrained")
-    above, below = np.ravel(figure.subfigures(2, 1, height_ratios=(top, bottom)))
+    halves = figure.subfigures(2, 1, squeeze=False, height_ratios=(top, bottom))
+    above, below = halves.flat
     grid = list(above.subplots(rows, COLUMNS, squeeze=False, sharex=True, sharey=True).flat)
     shares = staleness.kept(record, y)
     for ax, (title, of) in zip(grid, own.items(), strict=False):
@@ -61,7 +61,7 @@ def families(
             ax.remove()
         elif at + COLUMNS >= len(own):
             ax.tick_params(labelbottom=True)
-    above.legend(handles=KEY, loc="outside lower right", ncols=3)
+    above.legend(handles=KEY, loc="outside upper right", ncols=3)
     above.supxlabel("optimiser steps between sampling and training, mean to largest", fontsize=8)
     above.supylabel("share of the on-policy gain that is kept", fontsize=8)
     left, right = below.subplots(1, 2, sharey=True)
