@@ -1,6 +1,7 @@
 from bench.experiments.presets import preset
 from bench.staleness import lag, reuse
 from plots.analysis import ranking
+from reproductions.comparison import compare
 from reproductions.fig_staleness_kinds import KINDS, REPRODUCTION, ranked
 from reproductions.loading import load
 from reproductions.options import Options
@@ -59,3 +60,6 @@ def test_it_is_drawn_and_kinds_are_ranked_at_equal_ages(results, capsys):
     assert found.names[0] == "rloo (paced)"
     assert found.names[-1] == "rloo (reuse)"
     assert len(found.names) == 6
+    # The run on fresh data, of six series, is compared once.
+    plain = load(place, cells, WORTH.preset, all_seeds=True)
+    assert compare(record, plain, cells)["verdict"].tolist() == ["identical"] * 7
