@@ -20,9 +20,10 @@ from bench.staleness import Schedule
 
 LrSchedule = Literal["per_update", "per_round"]
 LrScale = Literal["none", "ess"]
+Late = Literal["withhold", "drop"]
 # Fields of a run that came later. At their default they are no part of its identity, so that runs
 # from before there was such a field keep their ids.
-LATER = ("lr_scale", "engine_rows")
+LATER = ("lr_scale", "engine_rows", "max_age_updates", "late", "tokens_per_update")
 EVALUATION_LATER = ("rows",)  # likewise
 
 
@@ -53,6 +54,11 @@ class RunConfig:
     # What multiplies the learning rate of an update: nothing, or the root of the effective sample
     # size as a share of the batch, which is 1 on-policy (VCPO, arXiv:2602.17616).
     lr_scale: LrScale = "none"
+    # Older completions are withheld from the loss or dropped; None: all are trained on. They count
+    # as one update older for each so many tokens: see ``bench.learning.selection``.
+    max_age_updates: int | None = None
+    late: Late = "withhold"
+    tokens_per_update: int | None = None  # None: as old as their schedule says
     temperature: float = 0.7  # of sampling in training
     max_completion_tokens: int
     missing_eos_penalty: float | None = -1.0  # replaces the reward of an unfinished completion
@@ -94,6 +100,17 @@ class RunConfig:
 
         if self.lr_scale not in ("none", "ess"):
             raise UserError(f"lr_scale = {self.lr_scale!r}: allowed are none, ess")
+        if self.late not in ("withhold", "drop"):
+            raise UserError(f"late = {self.late!r}: allowed are withhold, drop")
+        for name, least in (("max_age_updates", 0), ("tokens_per_update", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"{name} = {value}: must be at least {least}")
+        if self.max_age_updates is None and (self.late, self.tokens_per_update) != (
+            "withhold",
+            None,
+        ):
+            raise UserError("late and tokens_per_update say nothing without max_age_updates")
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of update ``step`` (0-based), not scaled: linear decay to 0.

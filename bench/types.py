@@ -94,6 +94,11 @@ class ScoredRollouts:
     rewards: Tensor  # [R] float32
     ref_logprobs: Tensor | None = None  # [R, T] float32
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all rewards and behaviour log-probs are numbers that can be trained on."""
+        return all(bool(x.isfinite().all()) for x in (self.rewards, self.rollouts.logprobs))
+
 
 @dataclass(frozen=True, slots=True)
 class LearnerStep:

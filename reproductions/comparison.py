@@ -41,11 +41,9 @@ def compare(
     cells = {config.config_hash(): config for config in configs}
     theirs = _evaluations(recorded.curves)
     ours = _evaluations(mine.curves[mine.curves["seed"].isin(recorded.curves["seed"])])
+    ends = [side.final.drop_duplicates("run_id") for side in (mine, recorded)]
     for key, config in cells.items():
-        a, b = (
-            side.final[side.final["config_hash"] == key].set_index("seed")["win_rate"]
-            for side in (mine, recorded)
-        )
+        a, b = (end[end["config_hash"] == key].set_index("seed")["win_rate"] for end in ends)
         seeds = sorted(set(a.index) & set(b.index))
         identical = sum(ours[key, seed].equals(theirs[key, seed]) for seed in seeds)
         found = differences(a, b)
@@ -164,6 +162,7 @@ def cell_name(config: RunConfig, arms: Mapping[str, str] | None = None) -> str:
 
 def _evaluations(curves: pd.DataFrame) -> dict[tuple[Any, ...], pd.DataFrame]:
     """Return what was evaluated of each run, by ``config_hash`` and seed, but for the times."""
+    curves = curves.drop_duplicates(["run_id", "step"])  # a run may be of several series
     first = list(curves.columns).index("step")
     return {
         key: run.iloc[:, first:].drop(columns=TIMES, errors="ignore").reset_index(drop=True)

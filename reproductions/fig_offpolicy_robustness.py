@@ -4,9 +4,8 @@ PPO, RLOO, Online DPO and Best-of-2 fine-tuning, each trained on data up to N - 
 (``reuse(N)``, N = 1..64), hyper-parameters tuned at N = 1 only. Top: final gold win rate against
 final KL to the SFT model, a line through each algorithm's N and, thin, the ways to them; final win
 rate against N; off-policy tolerance (OPT), the gain over SFT that is retained, averaged over
-log2 N. Bottom: the updates to half of the gain from SFT to the ceiling, which is what a perfect
-policy would have; the mean win rate over training against N, which differs even where all end at
-the ceiling; its OPT.
+log2 N. Bottom: the updates to half of the best gain over SFT at N = 1; the mean win rate over
+training against N, which differs even where all end at the ceiling; its OPT.
 
 The paper (Pythia 410M, TL;DR, one run per point): PPO is best on-policy and degrades fast, RLOO
 likewise; Online DPO loses least; Best-of-2 is not robust. So the contrastive loss makes Online DPO
@@ -24,7 +23,7 @@ from matplotlib.figure import Figure
 
 from plots.analysis import tolerances
 from plots.analysis.frames import Record
-from plots.drawing import panels, style
+from plots.drawing import panels, style, targets
 from reproductions.options import Options, mini_batches
 from reproductions.reproduction import Reproduction
 from reproductions.run import reproduce
@@ -36,7 +35,7 @@ def draw(record: Record) -> Figure:
     panels.frontier_ends(axes[0], record)
     panels.against_n(axes[1], record)
     panels.tolerance_bars(axes[2], record)
-    panels.updates_to_half(axes[3], record)
+    targets.updates_to_half(axes[3], record)
     panels.against_n(axes[4], record, "win_rate_area")
     panels.tolerance_bars(axes[5], record, "win_rate_area")
     axes[0].set_title("Bought with KL?")

@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 
 from bench import algorithms as registry
 from bench.config import RunConfig
+from bench.experiments.preset import Preset
 from bench.staleness import reuse
 from plots.analysis import tolerances
 from plots.analysis.frames import Record
@@ -62,10 +63,11 @@ def clips(run: RunConfig) -> bool:
     return getattr(run.algorithm, "clip_range", None) is not None
 
 
-def series(run: RunConfig) -> str:
+def series(run: RunConfig, preset: Preset) -> tuple[str, ...]:
     """Return the loss, with its old log-probs where it clips a ratio to them."""
+    del preset
     name = run.algorithm.name
-    return f"{name} ({run.algorithm.old_logprobs})" if clips(run) else name
+    return (f"{name} ({run.algorithm.old_logprobs})" if clips(run) else name,)
 
 
 def draw(record: Record) -> Figure:
@@ -75,13 +77,14 @@ def draw(record: Record) -> Figure:
     for row, chosen in zip((axes[:3], axes[3:]), (is_ppo, ~is_ppo), strict=True):
         final = record.final[chosen]
         one = replace(record, final=final.assign(algorithm=final["algorithm"].map(short)))
-        panels.against_n(row[0], one)
-        panels.against_n(row[1], one, "win_rate_area")
+        panels.against_n(row[0], one, labelled=False)
+        panels.against_n(row[1], one, "win_rate_area", labelled=False)
         panels.tolerance_bars(row[2], one, "win_rate_area")
     axes[0].set_title("PPO: which old log-probs?")
     axes[3].set_title("RLOO: which, or no clip?")
     axes[1].set_title("And on the way there?")
     axes[2].set_title("How much gain is kept?")
+    style.key(figure, record.final.assign(algorithm=record.final["algorithm"].map(short)))
     style.footer(figure, record.final)
     return figure
 

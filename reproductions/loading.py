@@ -36,7 +36,9 @@ def find_record(
     preset = options.preset
     apart = one.apart(runs, preset)
     if not options.replot and one.read is None:
-        record = load(options.results_dir, runs, preset, all_seeds=False, **apart)
+        record = load(
+            options.results_dir, runs, preset, all_seeds=False, columns=one.columns, **apart
+        )
         if record.final.empty:
             raise UserError(f"{options.results_dir}: no run of {one.name} has an evaluation")
         return options.results_dir, record
@@ -47,7 +49,7 @@ def find_record(
                 return place, measured
         elif store.has_runs(place):
             every = options.seeds is None
-            record = load(place, runs, preset, all_seeds=every, **apart)
+            record = load(place, runs, preset, all_seeds=every, columns=one.columns, **apart)
             if len(record.final):
                 return place, record
     raise UserError(
@@ -63,7 +65,8 @@ def load(
     *,
     all_seeds: bool,
     arms: Mapping[str, str] | None = None,
-    series: Mapping[str, str] | None = None,
+    series: Mapping[str, tuple[str, ...]] | None = None,
+    columns: Sequence[str] = (),
 ) -> Record:
     """Read the given runs from a results directory, or all seeds of their cells.
 
@@ -75,7 +78,10 @@ def load(
         preset: of the grid.
         all_seeds: also those that ``runs`` does not name.
         arms: by ``config_hash``: columns ``arm``, ``generate_s`` and ``train_s`` are added.
-        series: by ``config_hash``: what stands for the algorithm in its column.
+        series: by ``config_hash``: what stands for the algorithm in its column. A run of several
+            has a row for each.
+        columns: of table ``steps``: their means over the first quarter of training are added. Runs
+            from before there were such columns are left out.
 
     Raises:
         UserError: a file cannot be read.
@@ -90,12 +96,30 @@ def load(
     if arms:
         frame = frame.assign(arm=frame["config_hash"].map(arms))
     if series:
-        frame = frame.assign(algorithm=frame["config_hash"].map(series))
+        frame = frame.assign(algorithm=frame["config_hash"].map(series)).explode("algorithm")
+        frame = frame.reset_index(drop=True)
+    if columns:
+        early, old = first_quarter(results_dir, frame, columns)
+        remarks = (*remarks, *old)
+        frame = frame.merge(early, on="run_id")
     record = _record(results_dir, frame, preset, on_purpose=bool(arms or series))
     if unseen := sorted(set(frame["run_id"]) - set(record.final["run_id"])):
         line = f"Left out: {len(unseen)} runs without an evaluation, first {unseen[0]}"
         remarks = (*remarks, line)
     return replace(record, remarks=(*left_out, *remarks, *record.remarks))
+
+
+def first_quarter(
+    results_dir: Path, runs: pd.DataFrame, columns: Sequence[str]
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return means of columns of ``steps`` by ``run_id``, and a line on runs that have none."""
+    steps = store.read(results_dir, "steps", runs["run_id"], ["run_id", "step", *columns])
+    steps = steps.merge(runs[["run_id", "updates"]].drop_duplicates(), on="run_id")
+    early = steps[steps["step"] < steps["updates"] / 4]
+    means = early.groupby("run_id")[list(columns)].mean().dropna(how="all").reset_index()
+    if lost := runs["run_id"].nunique() - len(means):
+        return means, (f"Left out: {lost} runs without {columns[0]}, from before it was recorded",)
+    return means, ()
 
 
 def newest_weights(runs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -140,14 +164,19 @@ def _weights(runs: pd.DataFrame) -> str:
 
 
 def load_beside(
-    directory: Path, runs: Sequence[RunConfig], preset: Preset, *, arms: bool = False
+    directory: Path,
+    runs: Sequence[RunConfig],
+    preset: Preset,
+    *,
+    arms: bool = False,
+    columns: Sequence[str] = (),
 ) -> Record:
     """Read the runs of another directory that can be drawn beside those of a grid.
 
     These are the runs of the same preset, of the grid's model sizes, timed or not as the grid's
     are, and on-policy or under ``reuse(N)`` unless the grid is timed. Beside a grid with ``arms``
     they are under its schedules. Each configuration becomes a series of its own, called after its
-    algorithm and the directory; beside arms it is another arm.
+    algorithm and the directory; beside arms it is another arm. ``columns`` are those of ``load``.
 
     Raises:
         UserError: there are none, or a file cannot be read.
@@ -168,6 +197,9 @@ def load_beside(
             "figure could draw"
         )
     frame, remarks = newest_weights(frame)
+    if columns:
+        early, old = first_quarter(directory, frame, columns)
+        frame, remarks = frame.merge(early, on="run_id"), (*remarks, *old)
     frame = frame.assign(algorithm=_series(frame, directory.resolve().name))
     if arms:
         frame = frame.assign(arm=frame["algorithm"])
@@ -217,6 +249,7 @@ def _record(
         tuned=[found[text][0] for text in texts],
         tuned_at=pd.Series([found[text][1] for text in texts], runs.index, dtype=object),
         reward_model=[_reward_model(cells[text]) for text in texts],
+        epochs=[cells[text]["algorithm_params"].get("epochs", 1) for text in texts],
     )
     timed = runs.loc[runs["timed"].notna(), "run_id"]
     bound, remarks = ceiling(cells.values())

@@ -68,7 +68,7 @@ def _section(one: Reproduction, options: Options, place: Path) -> Section | None
         record = one.read(place)
     else:
         apart = one.apart(runs, options.preset)
-        record = load(place, runs, options.preset, all_seeds=True, **apart)
+        record = load(place, runs, options.preset, all_seeds=True, columns=one.columns, **apart)
     if record is None:
         return None
     if one.read is None and 2 * record.final["config_hash"].nunique() < len(runs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -31,11 +31,13 @@ class Reproduction:
     grid: Grid = lambda options: []  # noqa: ARG005
     # What tells runs of one algorithm apart, as "T = 2", where N does not.
     arm: Callable[[RunConfig, Preset], str] | None = None
-    # What tells them apart at each N: a series of its own, called as in "ppo (decoupled)".
-    series: Callable[[RunConfig], str] | None = None
+    # What tells them apart at each N: series of their own, called as in "ppo (decoupled)". A run
+    # that two series have in common is of both.
+    series: Callable[[RunConfig, Preset], tuple[str, ...]] | None = None
     draw: Callable[[Record], Figure] | None = None
     tabulate: Callable[[Record, Options], pd.DataFrame] | None = None
     export: Callable[[Record, Path], list[Path]] | None = None  # other files, into a directory
+    columns: tuple[str, ...] = ()  # of ``steps`` that it draws; runs without are left out
     every_seed: bool = True  # False: the result does not depend on the seed
     measure: Callable[[Options], None] | None = None  # in place of the runs of a grid
     read: Callable[[Path], Record | None] | None = None  # reads what was measured from a directory
@@ -44,6 +46,7 @@ class Reproduction:
     ranks: tuple[str, ...] = (
         "algorithm",
     )  # columns of ``Record.final`` that name what it compares
+    ranked: Callable[[Record], Record] = lambda record: record  # the runs that are ranked
 
     def asked(self, options: Options) -> Options:
         """Return the options with its own task, unless the user names one.
@@ -71,12 +74,18 @@ class Reproduction:
             return {}
         return {run.config_hash(): self.arm(run, scale) for run in runs}
 
-    def names(self, runs: Sequence[RunConfig]) -> dict[str, str]:
+    def names(self, runs: Sequence[RunConfig], scale: Preset) -> dict[str, tuple[str, ...]]:
         """Return the series of each cell by ``config_hash``; none where algorithms are enough."""
         if self.series is None:
             return {}
-        return {run.config_hash(): self.series(run) for run in runs}
+        cells = {run.config_hash(): run for run in runs}
+        return {key: self.series(run, scale) for key, run in cells.items()}
 
-    def apart(self, runs: Sequence[RunConfig], scale: Preset) -> dict[str, dict[str, str]]:
+    def apart(self, runs: Sequence[RunConfig], scale: Preset) -> dict[str, Any]:
         """Return what ``loading.load`` tells runs of one algorithm apart by."""
-        return {"arms": self.arms(runs, scale), "series": self.names(runs)}
+        return {"arms": self.arms(runs, scale), "series": self.names(runs, scale)}
+
+    def labels(self, runs: Sequence[RunConfig], scale: Preset) -> dict[str, str]:
+        """Return what stands for the algorithm in the name of each cell, by ``config_hash``."""
+        names = self.names(runs, scale)
+        return self.arms(runs, scale) or {key: " = ".join(of) for key, of in names.items()}

@@ -44,9 +44,15 @@ def show(
     """
     source, record = find_record(one, runs, options)
     drawn, others = record, None
-    arms = one.arms(runs, options.preset) or one.names(runs)
+    labels = one.labels(runs, options.preset)
     if options.beside is not None and runs and one.draw is not None:
-        others = load_beside(options.beside, runs, options.preset, arms=one.arm is not None)
+        others = load_beside(
+            options.beside,
+            runs,
+            options.preset,
+            arms=one.arm is not None,
+            columns=one.columns,
+        )
         drawn = beside(record, others)
     console.rule(one.name)
     judged: list[claims.Verdict] = []
@@ -64,14 +70,14 @@ def show(
     compared = next_to = None
     if runs and source != options.record_dir and store.has_runs(options.record_dir):
         recorded = load(options.record_dir, runs, options.preset, all_seeds=True)
-        compared = compare(record, recorded, runs, arms)
+        compared = compare(record, recorded, runs, labels)
         print_comparison(console, compared)
     say(console, f"Data: {source}{_coverage(record, runs)}")
     say_what_is_mixed(console, record.final if runs else record.throughput)
     for remark in drawn.remarks:
         say(console, remark)
     if runs:
-        say_what_is_missing(console, record, runs, arms)
+        say_what_is_missing(console, record, runs, labels)
     if others is not None:
         say(console, f"Beside it: {options.beside} ({len(others.final)} runs)")
         next_to = compare_beside(others, record)
@@ -167,4 +173,4 @@ def _coverage(record: Record, runs: Sequence[RunConfig]) -> str:
     if not cells:
         return ""
     drawn = record.final["config_hash"].nunique()
-    return f" ({drawn} of {cells} cells, {len(record.final)} runs)"
+    return f" ({drawn} of {cells} cells, {record.final['run_id'].nunique()} runs)"

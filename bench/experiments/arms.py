@@ -56,7 +56,7 @@ def execution(config: RunConfig) -> Execution:
     Raises:
         UserError: engine and learner need a core each, and there are fewer.
     """
-    inline = not engine_class(config.engine).own_process
+    inline = not engine_class(config.engine).own_process and config.schedule.lock_step
     timed = timed_arm(config)
     if timed is None:
         return Execution(source="inline" if inline else "overlapped")

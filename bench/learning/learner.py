@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from bench.algorithms.base import Algorithm, Inputs, LossOutput, Minibatch, Outputs
 from bench.config import RunConfig
-from bench.learning import diagnostics
+from bench.learning import diagnostics, selection
 from bench.learning.checkpoint import Checkpoint, check_tensors
 from bench.learning.logprobs import (
     completion_logprobs,
@@ -48,6 +48,7 @@ class _Backward:
 
 
 _UNTRAINABLE = _Trained(math.nan, math.nan, math.nan, {}, {})
+_IDLE = _Trained(0.0, 0.0, 0.0, {}, {})  # nothing was left to train on
 
 
 class Learner:
@@ -161,7 +162,8 @@ class Learner:
         scored_at = time.perf_counter()
         for group in self._optimizer.param_groups:
             group["lr"] = self.config.learning_rate_at(version)
-        trained = self._train(scored, sequences) if _finite(scored) else _UNTRAINABLE
+        chosen = selection.choose(scored, sequences, version, self.config)
+        trained = self._train(chosen) if scored.is_finite else _UNTRAINABLE
         self.policy_version += 1
 
         return LearnerStep(
@@ -173,18 +175,21 @@ class Learner:
             logprob_gap_mean=trained.logprob_gap_mean,
             score_s=scored_at - start,
             learn_s=time.perf_counter() - scored_at,
-            metrics=trained.metrics,
+            metrics={**trained.metrics, **chosen.metrics},
             diagnostics=trained.diagnostics,
         )
 
-    def _train(self, scored: ScoredRollouts, sequences: Sequences) -> _Trained:
-        """Take the algorithm's optimiser steps on a scored batch."""
-        batch = self.algorithm.prepare(self._inputs(scored, sequences))
-        minibatch = sequences.select(batch.rows)
-        behaviour = scored.rollouts.logprobs[batch.rows]
+    def _train(self, chosen: selection.Chosen) -> _Trained:
+        """Take the algorithm's optimiser steps on what was chosen of a scored batch."""
+        if chosen.is_empty:
+            return _IDLE
+        batch = self.algorithm.prepare(self._inputs(chosen.scored, chosen.sequences))
+        minibatch = chosen.sequences.select(batch.rows)
+        behaviour = chosen.scored.rollouts.logprobs[batch.rows]
+        withheld = None if chosen.withheld is None else chosen.withheld[batch.rows]
         measured: diagnostics.Quantities = {}
         for epoch in range(self.algorithm.epochs):
-            done = self._backward(minibatch, batch)
+            done = self._backward(minibatch, batch, withheld)
             loss = float(done.result.loss.detach())
             if epoch == 0:
                 gap = (done.logprobs - behaviour).abs().sum() / batch.mask.sum()
@@ -223,7 +228,9 @@ class Learner:
             values = share.outputs(self._values)
         return Inputs(scored, proximal, values, self.policy_version)
 
-    def _backward(self, sequences: Sequences, batch: Minibatch) -> _Backward:
+    def _backward(
+        self, sequences: Sequences, batch: Minibatch, withheld: Tensor | None
+    ) -> _Backward:
         """Accumulate the gradient of the algorithm's loss; return what is known of it.
 
         With micro-batches the loss is first differentiated with respect to the per-token outputs
@@ -235,6 +242,7 @@ class Learner:
         Args:
             sequences: the minibatch's rows, M of them.
             batch: what the algorithm prepared.
+            withheld: [M] bool, the rows without gradient; None: none.
         """
         values = [self._values] if self.value_model is not None else []
         self._optimizer.zero_grad(set_to_none=True)
@@ -250,7 +258,8 @@ class Learner:
         if not share.is_whole:
             outputs = [output.requires_grad_() for output in outputs]
         outputs[0].retain_grad()
-        result = self.algorithm.loss(Outputs(*outputs), batch)
+        inputs = selection.without_gradient(outputs, withheld)
+        result = self.algorithm.loss(Outputs(*inputs), batch)
         if torch.isfinite(result.loss):
             result.loss.backward()
             if not share.is_whole:
@@ -281,9 +290,3 @@ class Learner:
         return torch.autocast(
             self.policy.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"
         )
-
-
-def _finite(scored: ScoredRollouts) -> bool:
-    """Return whether all rewards and behaviour log-probs are numbers that can be trained on."""
-    numbers = (scored.rewards, scored.rollouts.logprobs)
-    return all(bool(torch.isfinite(one).all()) for one in numbers)

@@ -11,7 +11,8 @@ import pandas as pd
 from plots.analysis import overlap, stats
 from plots.analysis.frames import Record
 
-CELL = ["algorithm", "arm", "model", "reward_model", "lr_schedule", "n"]  # columns of ``final``
+# Columns of ``final``.
+CELL = ["algorithm", "arm", "model", "reward_model", "lr_schedule", "schedule_kind", "n"]
 ALPHA = 0.05
 NAMES = {"n": "N = {}", "reward_model": "reward model {}"}  # of a series; else the value itself
 
@@ -38,6 +39,16 @@ class Ranking:
     @property
     def _sign(self) -> str:
         return ">" if self.means[0] >= self.means[-1] else "<"
+
+    @property
+    def short(self) -> str:
+        """In a sentence who is first, where the first clear step is, and whether it decides."""
+        tied = self.clear.index(True) if any(self.clear) else len(self.clear)
+        best = f"{self.names[0]} is first"
+        best += f", and no step among the first {tied + 1} is beyond chance" if tied else ""
+        steps = f"{sum(self.clear)} of all {len(self.clear)} steps between neighbours"
+        word = "decisive" if self.seeds > 1 and all(self.clear) else "not decisive"
+        return f"{best}; {steps} are beyond chance ({self.seeds} seeds): the ranking is {word}."
 
     @property
     def sentence(self) -> str:

@@ -9,12 +9,21 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bench.errors import UserError
-from plots.analysis import arms, estimands, overoptimisation, rates, sizes, speed
+from plots.analysis import (
+    arms,
+    estimands,
+    overoptimisation,
+    rates,
+    sizes,
+    speed,
+    staleness,
+    warning,
+)
 from plots.analysis.estimands import Effects
 from plots.analysis.frames import Record
 
 Kind = Literal["direction", "at_least", "equivalence", "magnitude"]
-Outcome = Literal["final", "area", "frontier", "time"]
+Outcome = Literal["final", "area", "early", "frontier", "diagnostic", "time"]
 PRESETS = ("smoke", "tiny", "worth", "small", "paper")
 
 
@@ -48,6 +57,11 @@ ESTIMANDS = {
         Estimand(overoptimisation.fall_while_proxy_rises, ("final",), 1, gain_at_end=False),
         Estimand(rates.fall_of_stable_rate, ("final",), 1, gain_at_end=False),
         Estimand(rates.short_of_inverse, ("final",), 1, gain_at_end=False),
+        Estimand(staleness.retention_slope, ("final", "area"), 1),
+        Estimand(staleness.earlier_difference, ("early",), 2),
+        Estimand(staleness.overtaking_per_octave, ("final", "area"), 6, gain_at_end=False),
+        Estimand(warning.octaves_before_win_rate, ("diagnostic",), 1),
+        Estimand(warning.cosine_rise_per_octave, ("diagnostic",), 1, gain_at_end=False),
         Estimand(arms.arm_gain, ("final", "area"), 1, of_arms=True),
         Estimand(arms.arm_gain_below_largest, ("final", "area"), 1, of_arms=True),
         Estimand(arms.kl_at_matched_win_rate, ("frontier",), 1, of_arms=True),
@@ -72,8 +86,9 @@ class Claim:
     of interest: an interval wholly below it refutes the claim.
 
     ``outcome`` is the number per run that effects are computed from: the ``final`` win rate, the
-    ``area`` under its learning curve, the win rate at matched KL or the KL at matched win rate
-    (``frontier``), or ``time``.
+    ``area`` under its learning curve, that of the first half of training (``early``), the win rate
+    at matched KL or the KL at matched win rate (``frontier``), a ``diagnostic`` of its steps, or
+    ``time``.
     """
 
     id: str

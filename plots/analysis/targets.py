@@ -34,27 +34,35 @@ def updates_to_target(record: Record, target: float | None = None) -> pd.DataFra
 
     Args:
         record: the runs.
-        target: a win rate; None: half of the gain from the run's SFT win rate to the record's
-            ceiling.
+        target: a win rate; None: half of the best gain on fresh data: the run's SFT win rate and
+            half of the largest mean gain over it that an algorithm has at N = 1.
 
     Returns:
         One row per run: ``run_id``, ``algorithm``, ``n``, ``seed``, ``target``, ``updates`` to it
         and ``last``. Where ``updates`` is NaN, the run ended or diverged after ``last`` updates
-        without it. Empty where half of the gain is asked for and the ceiling is unknown.
+        without it. Empty where half of the gain is asked for and there is none at N = 1.
     """
     keys = ["run_id", "algorithm", "n", "seed"]
     curves, rows = record.curves, []
+    gain = best_gain(record) if target is None else 0.0
     steps, wins = curves["step"].to_numpy(), curves["win_rate"].to_numpy()
     # A data frame for each run would take seconds where there are ten thousand.
     for at in curves.groupby("run_id", sort=False).indices.values():
         aim = target
-        if aim is None and record.ceiling is not None:
-            aim = (float(wins[at[0]]) + record.ceiling) / 2
+        if aim is None and gain > 0:
+            aim = float(wins[at[0]]) + gain / 2
         if aim is not None:
             rows.append([at[0], aim, updates_to(steps[at], wins[at], aim), int(steps[at[-1]])])
     found = pd.DataFrame(rows, columns=["first", "target", "updates", "last"])
     first = curves[keys].iloc[found.pop("first").astype(int)].reset_index(drop=True)
     return pd.concat([first, found], axis="columns")
+
+
+def best_gain(record: Record) -> float:
+    """Return the largest mean gain over SFT of an algorithm at N = 1; NaN where there is none."""
+    fresh = record.final[record.final["n"] == 1]
+    gains = (fresh["win_rate"] - fresh["sft_win_rate"]).groupby(fresh["algorithm"]).mean()
+    return float(gains.max())
 
 
 def median_text(updates: ArrayLike, last: int) -> str:

@@ -17,7 +17,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from plots.analysis import estimands, stats, targets
+from plots.analysis import estimands, stats
 from plots.analysis.frames import Record
 from plots.analysis.stats import Interval, Tolerance
 from plots.drawing import style
@@ -142,8 +142,11 @@ def ways_there(ax: Axes, curves: pd.DataFrame, colour: str, dashes: str = "-") -
         ax.plot(path["kl_nats"], path["win_rate"], color=colour, lw=0.5, alpha=0.45, ls=dashes)
 
 
-def against_n(ax: Axes, record: Record, y: str = "win_rate") -> None:
-    """Draw each run's ``y`` against N: one line per algorithm through the means, seeds as dots."""
+def against_n(ax: Axes, record: Record, y: str = "win_rate", *, labelled: bool = True) -> None:
+    """Draw each run's ``y`` against N: one line per algorithm through the means, seeds as dots.
+
+    The lines are named at their ends, unless ``labelled`` is false: see ``style.key``.
+    """
     final = record.final
     if final.empty:
         style.say_empty(ax, "not run")
@@ -162,40 +165,10 @@ def against_n(ax: Axes, record: Record, y: str = "win_rate") -> None:
     if y.startswith("win_rate"):
         sft_level(ax, record, 0.02, "left")
         ceiling_level(ax, record, 0.98, "right")
-    ax.set_ylabel(Y_LABELS[y])
+    ax.set_ylabel(Y_LABELS.get(y, y))
     last = final.loc[final[y].notna(), "n"].max()  # no point is drawn beyond it
-    style.end_labels(ax, last * 2**0.2, labels)
+    style.end_labels(ax, last * 2**0.2, labels if labelled else [])
     say_if_one_seed(ax, record, 0.02)
-
-
-def updates_to_half(ax: Axes, record: Record) -> None:
-    """Draw the updates to half of the gain against N: seeds as dots, median as line.
-
-    A run that was not there when it ended is hollow, at its last update. The line ends where half
-    of an algorithm's seeds or more were not there.
-    """
-    found = targets.updates_to_target(record)
-    if found.empty:
-        style.say_empty(ax, "ceiling unknown" if record.ceiling is None else "not run")
-        return
-    looks = style.looks_of(record.final)
-    style.log2_axis(ax, found["n"])
-    for i, (name, look) in enumerate(looks.items()):
-        runs = found[found["algorithm"] == name]
-        beside = 2 ** (0.12 * (i - (len(looks) - 1) / 2))
-        there, never = runs[runs["updates"].notna()], runs[runs["updates"].isna()]
-        ax.plot(there["n"] * beside, there["updates"], look.marker, color=look.colour, **SEED_DOT)
-        ax.plot(
-            never["n"] * beside, never["last"], look.marker, color=look.colour, mfc="none", ms=4
-        )
-        medians = runs.fillna({"updates": math.inf}).groupby("n")["updates"].median()
-        drawn = medians[medians < math.inf]
-        ax.plot(drawn.index * beside, drawn, color=look.colour, lw=1.0)
-    if found["updates"].isna().any():
-        ax.text(0.02, 0.84, "hollow: not there\nwhen training ended", transform=ax.transAxes,
-                color=style.GREY, fontsize=6.5)  # fmt: skip
-    ax.set_ylim(bottom=0)
-    ax.set_ylabel("updates to half of the gain")
 
 
 def tolerance_bars(ax: Axes, record: Record, y: str = "win_rate") -> None:
@@ -284,8 +257,12 @@ def sft_level(ax: Axes, record: Record, x: float, align: str) -> None:
 
 
 def ceiling_level(ax: Axes, record: Record, x: float, align: str) -> None:
-    """Draw the win rate of a perfect policy, where it is known and within the panel."""
-    if record.ceiling is None:
+    """Draw the win rate of a perfect policy, where it is known and near what is drawn.
+
+    Near is up to a tenth of the drawn range above it: the panel is for what differs.
+    """
+    low, high = ax.get_ylim()
+    if record.ceiling is None or record.ceiling > high + 0.1 * (high - low):
         return
     ax.axhline(record.ceiling, color=style.GREY, lw=0.8, ls=":", zorder=1)
     ax.annotate(f"ceiling {record.ceiling:.3f}", (x, record.ceiling),

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from bench.errors import UserError
 
@@ -67,20 +68,24 @@ LOOKS = {
     "online_ipo": Look("Online IPO", BLACK, "<"),
 }
 FREE_MARKERS = ">hpd*8H"  # none of the above, and no cross, which marks a diverged run
-FREE_COLOURS = (BLACK, SKY, ORANGE, PURPLE, GREEN)
+FREE_COLOURS = (BLACK, PURPLE, GREEN, SKY, ORANGE, BLUE, VERMILLION)
 
 
 def looks(algorithms: Iterable[str]) -> dict[str, Look]:
     """Return the look of each algorithm: those in ``LOOKS`` first, then the others by name.
 
-    The others get a marker that none in ``LOOKS`` has, so a new algorithm can be distinguished.
-    They may be runs of another directory: "ppo (mine)".
+    The others get a marker that none in ``LOOKS`` has, and colours that none of those that are
+    there has, each in turn. They may be runs of another directory: "ppo (mine)".
     """
     names = set(algorithms)
     found = {name: look for name, look in LOOKS.items() if name in names}
+    taken = {look.colour for look in found.values()}
+    colours = [colour for colour in FREE_COLOURS if colour not in taken] or FREE_COLOURS
     for i, name in enumerate(sorted(names - set(LOOKS))):
-        # Their numbers have no common factor: 35 pairs, and neighbours differ in both.
-        marker, colour = FREE_MARKERS[i % len(FREE_MARKERS)], FREE_COLOURS[i % len(FREE_COLOURS)]
+        marker = FREE_MARKERS[i % len(FREE_MARKERS)]
+        # One further after each round of markers: no pair is there twice before all are.
+        further = i // len(FREE_MARKERS) if len(colours) == len(FREE_MARKERS) else 0
+        colour = colours[(i + further) % len(colours)]
         algorithm, bracket, directory = name.partition(" (")
         label = LOOKS[algorithm].label if algorithm in LOOKS else algorithm.replace("_", " ")
         found[name] = Look(label + bracket + directory, colour, marker)
@@ -171,6 +176,15 @@ def end_labels(ax: Axes, x: float, labels: Sequence[tuple[float, str, str]]) -> 
             text, (x, at), xytext=(6, 0), textcoords="offset points", color=colour, va="center",
             fontsize=7, annotation_clip=False,
         )  # fmt: skip
+
+
+def key(figure: Figure, runs: pd.DataFrame) -> None:
+    """Name the algorithms of all panels above them."""
+    lines = [
+        Line2D([], [], label=look.label, color=look.colour, marker=look.marker, lw=1.0)
+        for look in looks_of(runs).values()
+    ]
+    figure.legend(handles=lines, loc="outside upper left", ncols=5)
 
 
 def footer(figure: Figure, runs: pd.DataFrame) -> None:

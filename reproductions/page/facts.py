@@ -62,8 +62,8 @@ def sentence(section: Section) -> str:
             text += f" {section.table['met'].sum()} of {len(section.table)} targets are met."
     else:
         seeds = record.final["seed"].nunique()
-        text = f"{len(record.final)} runs, {seeds} seed{'s' * (seeds != 1)}."
-        ranked = ranking.rank(record, section.one.ranks)
+        text = f"{record.final['run_id'].nunique()} runs, {seeds} seed{'s' * (seeds != 1)}."
+        ranked = ranking.rank(section.one.ranked(record), section.one.ranks)
         text += f" {ranked.sentence}" if ranked else " There is no ranking."
     if section.judged:
         counts = pd.Series([v.status for v in section.judged]).value_counts(sort=False)
@@ -128,7 +128,7 @@ def provenance(section: Section, rows: pd.DataFrame) -> dict[str, Any]:
         data = rows.sort_values(["session", "benchmark", "series"])
     else:
         data = curves[[name for name in EVALUATED if name in curves]]
-        data = data.sort_values(["run_id", "step"])
+        data = data.drop_duplicates(["run_id", "step"]).sort_values(["run_id", "step"])
     return {
         "revisions": _different(rows["git_revision"].fillna("unknown").str[:10] + dirty),
         "machines": _different(machine),

@@ -92,7 +92,7 @@ def parts(section: Section) -> list[Part]:
     return [
         Part(_ceiling(section.drawn), _win_rates(section.drawn, table)),
         Part(
-            "Updates to half of the gain from SFT to the ceiling, median over seeds; "
+            "Updates to half of the best gain on fresh data, median over seeds; "
             f"`> {last}`: not there when training ended.",
             _times(section.drawn),
         ),

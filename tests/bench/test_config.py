@@ -60,6 +60,22 @@ def test_a_field_that_came_later_is_part_of_the_identity_where_it_is_no_default(
         replace(CONFIG, engine_rows=0)
     with pytest.raises(UserError, match=r"evaluation\.rows = 0: must be at least 1"):
         replace(CONFIG, evaluation=replace(CONFIG.evaluation, rows=0))
+    assert replace(CONFIG, max_age_updates=2).cell() == {**CONFIG.cell(), "max_age_updates": 2}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"max_age_updates": -1}, "max_age_updates = -1: must be at least 0"),
+        ({"max_age_updates": 1, "tokens_per_update": 0}, "tokens_per_update = 0: must be at least"),
+        ({"max_age_updates": 1, "late": "pace"}, "late = 'pace': allowed are withhold, drop"),
+        ({"late": "drop"}, "say nothing without max_age_updates"),
+        ({"tokens_per_update": 3}, "say nothing without max_age_updates"),
+    ],
+)
+def test_what_is_too_old_must_make_sense(fields, message):
+    with pytest.raises(UserError, match=message):
+        replace(CONFIG, **fields)
 
 
 @given(st.integers(1, 50), st.integers(0, 49))

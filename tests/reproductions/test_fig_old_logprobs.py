@@ -20,7 +20,8 @@ def test_losses_that_clip_have_all_old_logprobs_and_others_one():
     cells = REPRODUCTION.grid(WORTH)
     found = {}
     for cell in cells:
-        found.setdefault(fig_old_logprobs.series(cell), []).append(cell.schedule.n)
+        (name,) = fig_old_logprobs.series(cell, WORTH.preset)
+        found.setdefault(name, []).append(cell.schedule.n)
     assert list(found) == SERIES
     assert all(n == [1, 2, 4, 8, 16, 32, 64] for n in found.values())
     assert len({cell.config_hash() for cell in cells}) == 63
@@ -38,7 +39,7 @@ def test_with_behaviour_logprobs_the_runs_are_those_of_the_other_figures():
 
 def test_users_losses_replace_both():
     asked = Options(preset=preset("smoke"), algorithms=("grpo", "online_dpo"), n_values=(4,))
-    names = [fig_old_logprobs.series(cell) for cell in REPRODUCTION.grid(asked)]
+    names = [n for c in REPRODUCTION.grid(asked) for n in fig_old_logprobs.series(c, asked.preset)]
     assert names == ["grpo (behaviour)", "grpo (proximal)", "grpo (decoupled)", "online_dpo"]
 
 
@@ -47,13 +48,16 @@ def test_a_series_stands_for_its_algorithm_in_record_claims_and_names(tmp_path, 
     for cell in cells:
         for seed in range(5):
             fakes.write(results / "reference" / "worth", cell.with_seed(seed), preset="worth")
-    names = REPRODUCTION.names(cells)
+    names = REPRODUCTION.names(cells, WORTH.preset)
     place = results / "reference" / "worth"
     record = loading.load(place, cells, WORTH.preset, all_seeds=True, series=names)
     assert set(record.final["algorithm"]) == set(SERIES)
     # a series differs from the tuned choice on purpose; three losses were never tuned
     assert set(record.untuned()) == {"rloo_vanilla", "copg", "topr"}
-    assert cell_name(cells[7], names) == "0.06m with reward model 0.1m ppo (proximal) reuse(4)"
+    assert (
+        cell_name(cells[7], REPRODUCTION.labels(cells, WORTH.preset))
+        == "0.06m with reward model 0.1m ppo (proximal) reuse(4)"
+    )
     judged = claims.judge(registry.load(CLAIMS), REPRODUCTION.name, record, "worth")
     # Made-up win rates fall by .02 a doubling, whatever the series: no effect beyond the seeds'.
     found = {verdict.claim.id: verdict for verdict in judged}

@@ -58,10 +58,10 @@ def test_all_makes_every_figure_and_table_and_runs_shared_runs_once(smoke):
     results, output = smoke
     names = [one.name for one in discover()]
     assert names == [
-        "fig_generation_bound", "fig_learning_rate", "fig_offpolicy_ppo",
-        "fig_offpolicy_robustness", "fig_old_logprobs", "fig_overoptimisation", "fig_scaling",
-        "fig_schedule", "fig_sync_vs_async", "fig_throughput", "fig_training_bound", "table_math",
-        "table_sft",
+        "fig_early_warning", "fig_generation_bound", "fig_learning_rate", "fig_modern_losses",
+        "fig_offpolicy_ppo", "fig_offpolicy_robustness", "fig_old_logprobs", "fig_overoptimisation",
+        "fig_scaling", "fig_schedule", "fig_staleness_kinds", "fig_sync_vs_async",
+        "fig_throughput", "fig_training_bound", "table_math", "table_sft",
         "ablation_lr_schedule",
     ]  # fmt: skip
     for one in discover():
@@ -71,12 +71,14 @@ def test_all_makes_every_figure_and_table_and_runs_shared_runs_once(smoke):
     # 4 algorithms x N in {1, 4} x 2 seeds, 2 x N = 4 x 2 seeds per round, 1 for the SFT table,
     # 4 algorithms pushed in 2 ways x 2 seeds; 3 T and 4 arms of K, one of them the same, x 2 seeds;
     # 2 further old log-probs of 2 losses and 3 losses without a clip, x N x 2 seeds; 2 losses at 6
-    # rates with lag 1, one of them that of T = 1, x 2 seeds; 3 losses on maths, one of them with
-    # lag 1 too, x 2 seeds
-    assert "[107/107]" in output
-    assert "[113/113]" in output  # 3 timed arms x 2 seeds
+    # rates with lag 1, one of them that of T = 1, x 2 seeds;
+    # GRPO at N = 1 and, with and without a correction, at N = 4 and lag 2, x 2 seeds; RLOO with
+    # lag 2, on all and in 2 ways without what is old, x 2 seeds; 3 losses on maths, one of them
+    # with lag 1 too, x 2 seeds
+    assert "[123/123]" in output
+    assert "[129/129]" in output  # 3 timed arms x 2 seeds
     runs = store.read(results, "runs")
-    assert len(runs) == 16 + 4 + 1 + 16 + 12 + 28 + 22 + 8 + 6
+    assert len(runs) == 16 + 4 + 1 + 16 + 12 + 28 + 22 + 10 + 6 + 8 + 6
     assert set(runs["status"]) == {"completed"}
     threads = runs.groupby("timed", dropna=False)["threads"].unique().map(list).to_dict()
     cores = timing.available_cores()
@@ -84,7 +86,7 @@ def test_all_makes_every_figure_and_table_and_runs_shared_runs_once(smoke):
     assert threads.pop("whole") == [cores]
     assert (threads.pop("split"), threads.pop("overlapped")) == ([half], [half])
     assert list(threads.values()) == [[1]]
-    assert output.count("no verdicts") == 14
+    assert output.count("no verdicts") == 17
     traces = json.loads((results / "figures" / "fig_schedule_split.trace.json").read_text())
     assert {event["args"].get("name") for event in traces["traceEvents"][:2]} == {
         "engine", "learner",
@@ -170,7 +172,7 @@ def test_a_full_disk_ends_with_one_line_and_keeps_the_rest(smoke, tmp_path):
         f"error: no space left to write {path}; finished runs are safe, "
         "free some space and give the same command again\n"
     )
-    assert len(store.read(results, "runs")) == 112
+    assert len(store.read(results, "runs")) == 128
 
 
 def test_the_same_seed_gives_the_same_metrics_to_the_bit(smoke, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from bench.config import Execution
 from bench.errors import UserError
 from bench.experiments import arms as timing
-from bench.staleness import ON_POLICY, lag
+from bench.staleness import ON_POLICY, bounded, lag
 from tests.bench import fakes
 
 
@@ -34,6 +34,8 @@ def test_arm_sets_the_schedule_and_makes_a_cell_of_its_own():
 def test_a_run_that_is_not_timed_has_the_hash_it_always_had():
     assert "timed" not in fakes.config().cell()
     assert timing.execution(fakes.config()).source == "inline"
+    freely = replace(fakes.config(), schedule=bounded(2))  # which has no simulation
+    assert timing.execution(freely).source == "overlapped"
 
 
 def test_one_core_is_refused(monkeypatch):

@@ -6,16 +6,12 @@ import torch
 
 from bench.algorithms.base import LossOutput, Minibatch, Outputs
 from bench.config import RunConfig
-from bench.engines.hf import HfEngine
 from bench.learning.learner import Learner
 from bench.learning.logprobs import completion_logprobs, completion_values
 from bench.learning.scoring import Scorer
 from bench.learning.sequences import Sequences
-from bench.randomness import sample_seeds
 from bench.staleness import ON_POLICY
-from bench.types import Sampling
 
-from ...conftest import EOS, PAD
 from ..fake_config import STAGE, FakeAlgorithm
 
 CONFIG = RunConfig(
@@ -60,12 +56,6 @@ class Contrastive:
         if outputs.values is not None:
             loss = loss + (outputs.values.sum(1) - batch.targets["rewards"]).square().mean()
         return LossOutput(self.scale * loss, {"rows": float(len(sums))})
-
-
-@pytest.fixture
-def rollouts(policy, prompts):
-    engine = HfEngine(copy.deepcopy(policy), pad_token_id=PAD, eos_token_id=EOS)
-    return engine.generate(prompts, Sampling(0.7, 8, 2), sample_seeds(0, 0, prompts, 2))
 
 
 def make(policy, reward_model, algorithm, config=CONFIG, value_model=None):

@@ -33,6 +33,10 @@ def test_series_are_ranked_by_their_mean_over_cells_and_neighbours_tested_by_see
         "By mean win rate over training, over 3 seeds, best first: b (0.7003) > a (0.6000) ≈ c "
         "(0.5900); decisive only where it says >; ≈ is within chance."
     )
+    assert found.short == (
+        "b is first; 1 of all 2 steps between neighbours are beyond chance (3 seeds): the ranking "
+        "is not decisive."
+    )
 
 
 def test_a_difference_that_one_test_finds_may_not_survive_two_of_them():
@@ -43,6 +47,9 @@ def test_a_difference_that_one_test_finds_may_not_survive_two_of_them():
     three = ranking.rank(record({("a", 1): a, ("b", 1): b, ("c", 1): c}), ["algorithm"])
     assert three.clear == (False, False)
     assert three.sentence.endswith("no step is beyond chance: the ranking is not decisive.")
+    assert three.short.startswith(
+        "b is first, and no step among the first 3 is beyond chance; 0 of"
+    )
 
 
 def test_only_cells_and_seeds_that_all_series_have_count():

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,10 @@ def test_registered_claims_are_complete():
     assert {f"{name}{variant}" for name in ("L1a", "O1", "O2", "O3")
             for variant in ("", "-area", "-64", "-64-area")} <= set(ids)  # fmt: skip
     assert {"L1b", "L1b-area", "L2a", "L2a-online_dpo", "L2b", "L2b-online_dpo"} <= set(ids)
+    assert {
+        f"{name}{loss}" for name in ("L3", "L4") for loss in ("", "-rloo", "-online_dpo")
+    } <= set(ids)
+    assert {"L5", "L5-area", "L6", "L6-area", "L7", "L7-area", "L8a", "L8b"} <= set(ids)
     on_n = ("fall_per_octave", "retention_slope_difference", "policy_size_interaction",
             "reward_size_interaction")  # fmt: skip
     for claim in loaded:
@@ -62,6 +67,8 @@ def test_registered_effects_follow_from_the_published_win_rates():
     assert ids["C1"].published == pytest.approx((0.86 - 0.76) / 4)
     assert ids["C5a"].published == pytest.approx(lost["ppo"] - lost["dpo"], abs=5e-5)
     assert ids["C5b"].published == pytest.approx(lost["rloo"] - lost["dpo"], abs=5e-5)
+    of_dpo = (58.9 - 58.7) / (58.7 - 47.4) / math.log2(100)  # renewed every 1 and every 100 steps
+    assert ids["L7"].published == pytest.approx(of_dpo, abs=5e-5)
     for name in ("C1", "C4b", "C5a", "C5b"):
         assert 2 * ids[name].margin == pytest.approx(ids[name].published, abs=1.2e-4)
 

@@ -1,5 +1,4 @@
 import math
-from dataclasses import replace
 
 import pytest
 
@@ -35,23 +34,24 @@ def record(**kwargs):
     return Record.of(*simulated.tables({"ppo": (0.9, 0.1, 20.0)}, noise=0.0, **kwargs))
 
 
-def test_updates_to_half_of_the_gain_up_to_the_ceiling():
-    one = replace(record(grid=(1, 64), seeds=2, diverged=[("ppo", 1, 1)]), ceiling=0.92)
-    found = targets.updates_to_target(one).set_index("run_id")
-    assert found["target"].tolist() == pytest.approx([0.75] * 4)  # half of .58 to .92
-    # N = 1: .58 + .32 (1 - (1 - t)^2) at t = 2/8, 3/8 of 128 updates: .72, .775.
+def test_updates_to_half_of_the_best_gain_on_fresh_data():
+    losses = {"ppo": (0.9, 0.1, 20.0), "rloo": (0.92, 0.1, 20.0)}
+    tables = simulated.tables(losses, noise=0.0, grid=(1, 64), seeds=2, diverged=[("ppo", 64, 1)])
+    found = targets.updates_to_target(Record.of(*tables)).set_index("run_id")
+    assert found["target"].tolist() == pytest.approx([0.75] * 8)  # RLOO: half of .58 to .92
+    # PPO, N = 1: .58 + .32 (1 - (1 - t)^2) at t = 2/8, 3/8 of 128 updates: .72, .775.
     assert found.loc["ppo-1-s0", "updates"] == pytest.approx(32 + 16 * 0.03 / 0.055)
     # N = 64 ends at .58 + .32 x .4 = .708: censored at the last update.
     assert math.isnan(found.loc["ppo-64-s0", "updates"])
     assert found.loc["ppo-64-s0", "last"] == 128
-    assert found.loc["ppo-1-s1", "last"] == 64  # diverged, but after it was there
-    assert found.loc["ppo-1-s1", "updates"] == found.loc["ppo-1-s0", "updates"]
+    assert found.loc["ppo-64-s1", "last"] == 64  # diverged
 
 
-def test_updates_to_a_given_target_need_no_ceiling():
-    one = record(grid=(1,), seeds=1)
+def test_updates_to_a_given_target_need_no_fresh_data():
+    one = record(grid=(2,), seeds=1)
     assert targets.updates_to_target(one).empty
-    assert targets.updates_to_target(one, 0.72)["updates"].tolist() == pytest.approx([32.0])
+    # N = 2: .58 + .32 x .9 (1 - (1 - t)^2) at t = 2/8: .706
+    assert targets.updates_to_target(one, 0.706)["updates"].tolist() == pytest.approx([32.0])
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,14 @@ def test_looks_of_new_algorithms_depend_on_the_names_only_and_differ_from_all():
     assert not {marker for _, marker in pairs} & {look.marker for look in style.LOOKS.values()}
 
 
+def test_new_algorithms_have_colours_that_no_other_of_the_figure_has():
+    old = ["rloo_vanilla", "copg"]  # orange and sky blue
+    found = style.looks([*old, "behaviour", "proximal", "decoupled", "topr"])
+    assert len({look.colour for look in found.values()}) == 6
+    alone = style.looks(["behaviour", "proximal", "decoupled"])
+    assert alone == {name: found[name] for name in alone}  # of rows of one figure
+
+
 def test_looks_never_use_a_cross():
     used = {look.marker for look in style.LOOKS.values()} | set(style.FREE_MARKERS)
     assert not used & {"x", "X", "+"}
