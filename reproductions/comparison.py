@@ -43,7 +43,8 @@ def compare(
     ours = _evaluations(mine.curves[mine.curves["seed"].isin(recorded.curves["seed"])])
     for key, config in cells.items():
         a, b = (
-            side.final[side.final["config_hash"] == key].set_index("seed")["win_rate"]
+            side.final.loc[side.final["config_hash"] == key, ["seed", "win_rate"]]
+            .set_index("seed")["win_rate"]
             for side in (mine, recorded)
         )
         seeds = sorted(set(a.index) & set(b.index))
@@ -165,7 +166,6 @@ def cell_name(config: RunConfig, arms: Mapping[str, str] | None = None) -> str:
 def _evaluations(curves: pd.DataFrame) -> dict[tuple[Any, ...], pd.DataFrame]:
     """Return what was evaluated of each run, by ``config_hash`` and seed, but for the times."""
     first = list(curves.columns).index("step")
-    return {
-        key: run.iloc[:, first:].drop(columns=TIMES, errors="ignore").reset_index(drop=True)
-        for key, run in curves.groupby(["config_hash", "seed"])
-    }
+    keys = [curves["config_hash"], curves["seed"]]
+    numbers = curves.iloc[:, first:].drop(columns=TIMES, errors="ignore")
+    return {key: run.reset_index(drop=True) for key, run in numbers.groupby(keys)}

@@ -32,8 +32,8 @@ def failed_checks(
     """
     failures = []
     runs = record.final
-    runs = runs[runs["algorithm"].isin(algorithms) & runs["n"].isin(n)]
-    wrong = sorted(set(runs["run_id"]) & record.off_schedule)
+    judged = runs["algorithm"].isin(algorithms) & runs["n"].isin(n)
+    wrong = sorted(set(runs.loc[judged, "run_id"]) & record.off_schedule)
     if wrong:
         failures.append(f"staleness not as scheduled in {len(wrong)} runs, first {wrong[0]}")
     for name in algorithms if gain_at_end else ():
