@@ -43,8 +43,9 @@ def compare(
     ours = _evaluations(mine.curves[mine.curves["seed"].isin(recorded.curves["seed"])])
     for key, config in cells.items():
         a, b = (
-            side.final.loc[side.final["config_hash"] == key, ["seed", "win_rate"]]
-            .set_index("seed")["win_rate"]
+            side.final.loc[side.final["config_hash"] == key, ["seed", "win_rate"]].set_index(
+                "seed"
+            )["win_rate"]
             for side in (mine, recorded)
         )
         seeds = sorted(set(a.index) & set(b.index))

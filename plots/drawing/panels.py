@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
@@ -45,6 +44,8 @@ def against_episodes(ax: Axes, record: Record, y: str = "win_rate") -> None:
 
     The first algorithm's lines are solid, those of others beside it are dashed.
     """
+    import seaborn as sns  # here, since most figures need none of it
+
     palette = style.n_colours(record.curves["n"])
     for frame, dashes in series(record.curves):
         common = {"data": frame, "x": "episodes", "y": y, "hue": "n", "palette": palette, "ax": ax}
