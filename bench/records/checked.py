@@ -7,6 +7,7 @@ can make one column's numbers another's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +28,11 @@ def encode(table: pa.Table) -> bytes:
     )
     content = buffer.getvalue().to_pybytes()
     return _with_last(content, UNKNOWN, _checksum(content))
+
+
+def has_checksum(path: Path) -> bool:
+    """Say whether a Parquet file has a checksum of the whole of it."""
+    return KEY in (pq.read_metadata(path).metadata or {})
 
 
 def decode(content: bytes | pa.Buffer, columns: Sequence[str] | None = None) -> pa.Table:

@@ -168,9 +168,9 @@ class Record:
         frame = final.loc[chosen, ["n", "seed", y]]
         twice = frame[frame.duplicated(["n", "seed"])]
         if len(twice):
-            first = twice.iloc[0]
+            first_n, seed = twice[["n", "seed"]].iloc[0]
             raise ValueError(
-                f"{algorithm}, N = {first['n']}, seed {first['seed']}: two runs in one record; "
+                f"{algorithm}, N = {first_n}, seed {seed}: two runs in one record; "
                 "choose one model, task and learning-rate schedule with Record.where"
             )
         table = frame.pivot(index="seed", columns="n", values=y)

@@ -30,6 +30,7 @@ Y_LABELS = {
     "reward_mean": "proxy reward",
 }
 
+PLANE = ["kl_nats", "win_rate"]  # columns of final policies and of evaluations
 SEED_DOT: dict[str, Any] = {"ms": 3.2, "alpha": 0.6, "mew": 0}
 MEAN_POINT: dict[str, Any] = {"ms": 4, "mec": "white", "mew": 0.5, "elinewidth": 0.8, "zorder": 3}
 
@@ -109,8 +110,9 @@ def frontier_ends(ax: Axes, record: Record) -> None:
     at KL 0.
     """
     for name, look in style.looks_of(record.final).items():
-        runs = record.final[record.final["algorithm"] == name]
-        ways_there(ax, record.curves[record.curves["algorithm"] == name], look.colour)
+        runs = record.final.loc[record.final["algorithm"] == name, ["n", "status", *PLANE]]
+        curves = record.curves["algorithm"] == name
+        ways_there(ax, record.curves.loc[curves, ["n", "status", "step", *PLANE]], look.colour)
         means = final_cells(ax, runs, look.colour, look.marker)
         ax.plot(means["kl_nats"], means["win_rate"], color=look.colour, lw=0.9)
     ceiling_level(ax, record, 0.02, "left")
@@ -153,7 +155,7 @@ def against_n(ax: Axes, record: Record, y: str = "win_rate") -> None:
     style.log2_axis(ax, final["n"])
     labels = []
     for i, (name, look) in enumerate(looks.items()):
-        runs = final[final["algorithm"] == name]
+        runs = final.loc[final["algorithm"] == name, ["n", "status", y]]
         beside = 2 ** (0.12 * (i - (len(looks) - 1) / 2))  # algorithms side by side at each N
         means = runs.groupby("n")[y].mean()
         ax.plot(means.index * beside, means, color=look.colour, lw=1.0)
