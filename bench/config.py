@@ -150,16 +150,21 @@ class RunConfig:
 
     @cached_property
     def _cell_hash(self) -> str:
-        return digest(self.cell())
+        return digest(self._cell)
+
+    @cached_property
+    def _cell(self) -> dict[str, Any]:
+        return self.cell()
 
     def run_id(self, weights_digest: str) -> str:
         """Return the run's identity: cell, seed and the weights it starts from."""
-        return f"{digest([self.cell(), weights_digest])}-s{self.seed}"
+        return f"{digest([self._cell, weights_digest])}-s{self.seed}"
 
     def with_seed(self, seed: int) -> Self:
         """Return the same cell with another seed."""
         other = replace(self, seed=seed)
-        vars(other)["_cell_hash"] = self._cell_hash  # slow to compute for thousands of seeds
+        # Slow to compute for thousands of seeds.
+        vars(other).update(_cell=self._cell, _cell_hash=self._cell_hash)
         return other
 
 

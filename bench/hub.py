@@ -14,9 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub.constants
-from huggingface_hub import snapshot_download
-
 from bench.errors import UserError
 
 HUB_DIR = "ASYNC_RLHF_HUB_DIR"  # the environment variable; unset or empty: the hub
@@ -82,6 +79,8 @@ def dataset_files(name: str, split: str, folder: str = "data") -> list[Path]:
     if hub_dir() is not None:
         root = resolve_hub(name, files)
     else:
+        from huggingface_hub import snapshot_download  # here, since figures download nothing
+
         try:
             root = snapshot_download(name, repo_type="dataset", allow_patterns=files)
         except (OSError, ValueError) as error:
@@ -167,18 +166,20 @@ def _listed(items: Collection[str]) -> str:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Stop the libraries from printing reports and from sending usage data to the hub."""
-    import transformers  # here, since figures, which need none of it, read hub directories too
+    # Here, since figures, which need neither, read hub directories too.
+    import transformers
+    from huggingface_hub import constants
 
     verbosity = transformers.logging.get_verbosity()
     progress_bar = transformers.logging.is_progress_bar_enabled()
-    telemetry_off = huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY
+    telemetry_off = constants.HF_HUB_DISABLE_TELEMETRY
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     try:
         yield
     finally:
         transformers.logging.set_verbosity(verbosity)
         if progress_bar:
             transformers.logging.enable_progress_bar()
-        huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = telemetry_off
+        constants.HF_HUB_DISABLE_TELEMETRY = telemetry_off

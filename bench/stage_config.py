@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from bench.errors import UserError
@@ -216,7 +217,11 @@ class StageConfig:
 
     def models_key(self, run_seed: int) -> str:
         """Return the name of what a run starts from: runs of one name have the same weights."""
-        return models_key(self.identity(), run_seed)
+        return models_key(self._identity, run_seed)
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        return self.identity()  # slow to compute for thousands of runs
 
     @property
     def sizes(self) -> str:

@@ -43,7 +43,10 @@ def compare(
     ours = _evaluations(mine.curves[mine.curves["seed"].isin(recorded.curves["seed"])])
     ends = [side.final.drop_duplicates("run_id") for side in (mine, recorded)]
     for key, config in cells.items():
-        a, b = (end[end["config_hash"] == key].set_index("seed")["win_rate"] for end in ends)
+        a, b = (
+            end.loc[end["config_hash"] == key, ["seed", "win_rate"]].set_index("seed")["win_rate"]
+            for end in ends
+        )
         seeds = sorted(set(a.index) & set(b.index))
         identical = sum(ours[key, seed].equals(theirs[key, seed]) for seed in seeds)
         found = differences(a, b)
@@ -164,7 +167,6 @@ def _evaluations(curves: pd.DataFrame) -> dict[tuple[Any, ...], pd.DataFrame]:
     """Return what was evaluated of each run, by ``config_hash`` and seed, but for the times."""
     curves = curves.drop_duplicates(["run_id", "step"])  # a run may be of several series
     first = list(curves.columns).index("step")
-    return {
-        key: run.iloc[:, first:].drop(columns=TIMES, errors="ignore").reset_index(drop=True)
-        for key, run in curves.groupby(["config_hash", "seed"])
-    }
+    keys = [curves["config_hash"], curves["seed"]]
+    numbers = curves.iloc[:, first:].drop(columns=TIMES, errors="ignore")
+    return {key: run.reset_index(drop=True) for key, run in numbers.groupby(keys)}

@@ -7,6 +7,7 @@ can make one column's numbers another's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,8 +30,15 @@ def encode(table: pa.Table) -> bytes:
     return _with_last(content, UNKNOWN, _checksum(content))
 
 
-def decode(content: bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return a file's table, or some of its columns; a file without a checksum is not checked.
+def has_checksum(path: Path) -> bool:
+    """Say whether a Parquet file has a checksum of the whole of it."""
+    return KEY in (pq.read_metadata(path).metadata or {})
+
+
+def decode(content: bytes | pa.Buffer, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return a file's table, or some of its columns.
+
+    A file without a checksum is not checked, but for the pages that are read.
 
     Raises:
         ValueError: the checksum is of another content.
@@ -39,9 +47,20 @@ def decode(content: bytes, columns: Sequence[str] | None = None) -> pa.Table:
     """
     file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
     saved = (file.metadata.metadata or {}).get(KEY)
-    if saved is not None and _checksum(_with_last(content, saved, UNKNOWN)) != saved:
+    if saved is not None and _checksum_without(content, saved, file.metadata) != saved:
         raise ValueError("the checksum is of another content")
     return file.read(columns)
+
+
+def _checksum_without(content: bytes | pa.Buffer, saved: bytes, footer: pq.FileMetaData) -> bytes:
+    """Return what the checksum was computed as, of a file of any size without a copy of it."""
+    view = memoryview(content)
+    start = len(view) - footer.serialized_size - 8  # its length and Parquet's magic number follow
+    at = start + bytes(view[start:]).rindex(saved)
+    hashed = xxhash.xxh3_128(view[:at])
+    hashed.update(UNKNOWN)
+    hashed.update(view[at + len(saved) :])
+    return hashed.hexdigest().encode()
 
 
 def _checksum(content: bytes) -> bytes:

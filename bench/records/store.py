@@ -284,7 +284,8 @@ def read_file(
         UserError: the file is damaged or of another schema version.
     """
     try:
-        found = checked.decode(path.read_bytes(), columns)
+        with pa.memory_map(str(path)) as file:  # what is read of hundreds of megabytes is little
+            found = checked.decode(file.read_buffer(), columns)
         version = (found.schema.metadata or {}).get(b"schema_version", b"unknown").decode()
     except (pa.ArrowException, OSError, ValueError):
         raise _damaged(path, repair) from None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pandas as pd
 
 from plots.analysis import stats
 from plots.analysis.estimands import Effects
@@ -32,12 +35,14 @@ def failed_checks(
     """
     failures = []
     runs = record.final
-    runs = runs[runs["algorithm"].isin(algorithms) & runs["n"].isin(n)]
-    wrong = sorted(set(runs["run_id"]) & record.off_schedule)
+    judged = runs["algorithm"].isin(algorithms) & runs["n"].isin(n)
+    wrong = sorted(set(runs.loc[judged, "run_id"]) & record.off_schedule)
     if wrong:
         failures.append(f"staleness not as scheduled in {len(wrong)} runs, first {wrong[0]}")
+    # Of final policies alone: there are ten times as many evaluations.
+    finals = replace(record, curves=pd.DataFrame(), updates=pd.DataFrame(), spans=pd.DataFrame())
     for name in algorithms if gain_at_end else ():
-        for where, one in _arms(record.where(algorithm=name)):
+        for where, one in _arms(finals.where(algorithm=name)):
             if arms:
                 first = one.where(arm=arms[0]).final
                 gains = first["win_rate"] - first["sft_win_rate"]

@@ -237,7 +237,8 @@ def _judge(claim: Claim, record: Record, preset: str) -> Verdict:
         gain_at_end=registry.ESTIMANDS[claim.estimand].gain_at_end,
     )
     failures += [found.failure] if found.failure else []
-    untuned = [name for name in claim.algorithms if name in arm.untuned()]
+    without = arm.untuned()
+    untuned = [name for name in claim.algorithms if name in without]
     notes = [found.note, f"untuned: {', '.join(untuned)}" if untuned else ""]
     return verdict(
         found.values,

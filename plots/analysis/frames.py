@@ -86,10 +86,11 @@ def off_schedule(runs: pd.DataFrame, steps: pd.DataFrame) -> list[str]:
     A run without steps counts as off schedule: its staleness was never measured. Of one that ran
     freely, ``bounded(S)``, the schedule says only how stale it may be.
     """
-    measured = dict(list(steps.sort_values("step").groupby("run_id")["staleness"]))
+    ordered = steps.sort_values("step")
+    measured, rows = ordered["staleness"].to_numpy(), ordered.groupby("run_id").indices
     wrong = []
     for run_id, text in zip(runs["run_id"], runs["schedule"], strict=True):
-        staleness = measured[run_id].tolist() if run_id in measured else []
+        staleness = measured[rows[run_id]].tolist() if run_id in rows else []
         said = _staleness(text, len(staleness))
         fits = staleness == said
         if not Schedule.parse(text).lock_step:
@@ -162,10 +163,7 @@ class Record:
         """Return the runs with the given values, as in ``where(lr_schedule="per_update")``."""
         frames = {name: getattr(self, name) for name in ("final", "curves", "updates", "spans")}
         for column, value in columns.items():
-            frames = {
-                name: frame[frame[column] == value] if column in frame else frame
-                for name, frame in frames.items()
-            }
+            frames = {name: _where(frame, column, value) for name, frame in frames.items()}
         return replace(self, **frames)
 
     def by_n(self, algorithm: str, n: Sequence[int], y: str = "win_rate") -> pd.DataFrame:
@@ -176,16 +174,24 @@ class Record:
         Raises:
             ValueError: the record has two runs for one algorithm, N and seed.
         """
-        frame = self.final
-        frame = frame[(frame["algorithm"] == algorithm) & (frame["schedule_kind"] != "lag")]
-        if "timed" in frame:
-            frame = frame[frame["timed"] != "whole"]
+        final = self.final
+        chosen = (final["algorithm"] == algorithm) & (final["schedule_kind"] != "lag")
+        if "timed" in final:
+            chosen &= final["timed"] != "whole"
+        frame = final.loc[chosen, ["n", "seed", y]]
         twice = frame[frame.duplicated(["n", "seed"])]
         if len(twice):
-            first = twice.iloc[0]
+            first_n, seed = twice[["n", "seed"]].iloc[0]
             raise ValueError(
-                f"{algorithm}, N = {first['n']}, seed {first['seed']}: two runs in one record; "
+                f"{algorithm}, N = {first_n}, seed {seed}: two runs in one record; "
                 "choose one model, task and learning-rate schedule with Record.where"
             )
         table = frame.pivot(index="seed", columns="n", values=y)
         return table.reindex(columns=list(n)).dropna()
+
+
+def _where(frame: pd.DataFrame, column: str, value: object) -> pd.DataFrame:
+    """Return the rows with a value; the frame itself if it has no others, or no such column."""
+    if column not in frame or (kept := frame[column] == value).all():
+        return frame
+    return frame[kept]

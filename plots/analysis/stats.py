@@ -151,7 +151,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def slopes(values: ArrayLike, n: ArrayLike) -> FloatArray:
     """Return each seed's least-squares slope [S] of ``values`` [S, J] per doubling of N."""
     y = np.asarray(values, dtype=np.float64)
-    return np.asarray(stats.linregress(np.log2(n), y, axis=1).slope)
+    x = np.log2(np.asarray(n, dtype=np.float64))
+    x = x - x.mean()
+    return np.asarray((y - y.mean(axis=1, keepdims=True)) @ x / (x @ x))
 
 
 def page_trend(values: ArrayLike) -> float:

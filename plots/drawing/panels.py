@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
@@ -31,6 +30,7 @@ Y_LABELS = {
     "reward_mean": "proxy reward",
 }
 
+PLANE = ["kl_nats", "win_rate"]  # columns of final policies and of evaluations
 SEED_DOT: dict[str, Any] = {"ms": 3.2, "alpha": 0.6, "mew": 0}
 MEAN_POINT: dict[str, Any] = {"ms": 4, "mec": "white", "mew": 0.5, "elinewidth": 0.8, "zorder": 3}
 
@@ -45,6 +45,8 @@ def against_episodes(ax: Axes, record: Record, y: str = "win_rate") -> None:
 
     The first algorithm's lines are solid, those of others beside it are dashed.
     """
+    import seaborn as sns  # here, since most figures need none of it
+
     palette = style.n_colours(record.curves["n"])
     for frame, dashes in series(record.curves):
         common = {"data": frame, "x": "episodes", "y": y, "hue": "n", "palette": palette, "ax": ax}
@@ -108,8 +110,9 @@ def frontier_ends(ax: Axes, record: Record) -> None:
     at KL 0.
     """
     for name, look in style.looks_of(record.final).items():
-        runs = record.final[record.final["algorithm"] == name]
-        ways_there(ax, record.curves[record.curves["algorithm"] == name], look.colour)
+        runs = record.final.loc[record.final["algorithm"] == name, ["n", "status", *PLANE]]
+        curves = record.curves["algorithm"] == name
+        ways_there(ax, record.curves.loc[curves, ["n", "status", "step", *PLANE]], look.colour)
         means = final_cells(ax, runs, look.colour, look.marker)
         ax.plot(means["kl_nats"], means["win_rate"], color=look.colour, lw=0.9)
     ceiling_level(ax, record, 0.02, "left")
@@ -155,7 +158,7 @@ def against_n(ax: Axes, record: Record, y: str = "win_rate", *, labelled: bool =
     style.log2_axis(ax, final["n"])
     labels = []
     for i, (name, look) in enumerate(looks.items()):
-        runs = final[final["algorithm"] == name]
+        runs = final.loc[final["algorithm"] == name, ["n", "status", y]]
         beside = 2 ** (0.12 * (i - (len(looks) - 1) / 2))  # algorithms side by side at each N
         means = runs.groupby("n")[y].mean()
         ax.plot(means.index * beside, means, color=look.colour, lw=1.0)

@@ -11,6 +11,8 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -237,8 +239,10 @@ def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
         with mpl.rc_context(RC):
-            figure.savefig(png, dpi=220, metadata={"Software": None})
-            figure.savefig(svg, metadata={"Date": None, "Creator": None})
+            # ``savefig`` draws everything once more, to lay it out.
+            figure.set_dpi(220)
+            FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
+            FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
     except OSError as error:
         raise UserError(f"{stem.parent}: figures cannot be written: {error.strerror}") from error
     return png, svg

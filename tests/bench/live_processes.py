@@ -14,6 +14,20 @@ def runs(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
+def children(pid: int) -> list[int]:
+    """Return the ids of a process's living children and of theirs."""
+    found, parents = [], {pid}
+    for path in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
+        try:
+            state, parent = (path / "stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if int(parent) in parents and state != "Z":
+            parents.add(int(path.name))
+            found.append(int(path.name))
+    return found
+
+
 def eventually(condition: Callable[[], bool], within_s: float = 10.0) -> bool:
     """Return whether a condition comes true in time."""
     end = time.monotonic() + within_s

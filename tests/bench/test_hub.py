@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import constants
@@ -77,13 +78,13 @@ def test_dataset_files_downloads_the_split(tmp_path, monkeypatch):
         assert (name, repo_type) == ("org/name", "dataset")
         return str(touch(tmp_path / allow_patterns.replace("*", "0")).parents[1])
 
-    monkeypatch.setattr(hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     files = hub.dataset_files("org/name", "validation")
     assert files == [tmp_path / "data/validation-0.parquet"]
 
 
 def test_dataset_files_names_a_split_that_the_hub_lacks(tmp_path, monkeypatch):
-    monkeypatch.setattr(hub, "snapshot_download", lambda *_, **__: str(tmp_path))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
     with pytest.raises(UserError, match=r"data set org/name: has no data/dev-\*\.parquet"):
         hub.dataset_files("org/name", "dev")
 

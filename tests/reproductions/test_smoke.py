@@ -14,9 +14,12 @@ import pytest
 from bench.experiments import arms as timing
 from bench.records import store
 from bench.records.schemas import SCHEMAS
+from bench.throughput import table as throughput
 from reproductions.all import discover
 from tests.bench import wandb_files
-from tests.bench.experiments.test_sweep import alive, assert_same, children, wait_until
+from tests.bench.experiments.test_sweep import assert_same
+from tests.bench.live_processes import children, eventually
+from tests.bench.live_processes import runs as process_runs
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -96,6 +99,21 @@ def test_all_makes_every_figure_and_table_and_runs_shared_runs_once(smoke):
     assert (stale["staleness"] == stale["step"] % 4).all()
 
 
+def test_the_throughput_is_measured(smoke):
+    results, output = smoke
+    found = throughput.read(results / "throughput")
+    assert set(found["preset"]) == set(found["model"]) == {"smoke"}
+    assert set(found["benchmark"]) == {
+        "diagnostics",
+        "generation",
+        "handoff",
+        "learner_step",
+        "score",
+        "update",
+    }
+    assert f"Figure: {results}/figures/fig_throughput.png" in output
+
+
 def test_a_second_time_nothing_is_run(smoke):
     results, _ = smoke
     before = {path: path.stat().st_mtime_ns for path in results.glob("*/*-s*.parquet")}
@@ -120,11 +138,11 @@ def test_a_sweep_killed_in_the_middle_continues_to_the_same_tables(smoke, tmp_pa
     process = subprocess.Popen(
         arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    wait_until(lambda: len(list(results.glob("runs/*.parquet"))) >= 2, timeout_s=300)
+    assert eventually(lambda: len(list(results.glob("runs/*.parquet"))) >= 2, within_s=300.0)
     workers = children(process.pid)
     process.kill()
     process.wait()
-    wait_until(lambda: not any(alive(pid) for pid in workers), timeout_s=20)
+    assert eventually(lambda: not any(map(process_runs, workers)), within_s=20.0)
     done = len(list(results.glob("runs/*.parquet")))
     assert 2 <= done < 16
 
@@ -148,7 +166,7 @@ def test_interrupting_a_sweep_says_how_to_go_on(smoke, tmp_path):
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
-    wait_until(lambda: list(results.glob("runs/*.parquet")), timeout_s=300)
+    assert eventually(lambda: list(results.glob("runs/*.parquet")), within_s=300.0)
     workers = children(process.pid)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
     _, errors = process.communicate(timeout=120)
@@ -156,7 +174,7 @@ def test_interrupting_a_sweep_says_how_to_go_on(smoke, tmp_path):
     assert errors == (
         "stopped; what was finished is kept, the same command (without --fresh) goes on\n"
     )
-    wait_until(lambda: not any(alive(pid) for pid in workers), timeout_s=20)
+    assert eventually(lambda: not any(map(process_runs, workers)), within_s=20.0)
 
 
 def test_a_full_disk_ends_with_one_line_and_keeps_the_rest(smoke, tmp_path):

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import islice
-from typing import Protocol
-
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from typing import TYPE_CHECKING, Protocol
 
 from bench.tasks.base import Completion, Split, Task
 from bench.tasks.generated.text import SPECIAL
 from bench.types import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 SPLITS: tuple[Split, ...] = ("train", "tuning", "eval")  # the first streams, in this order
 PROMPTS_PER_STREAM = 10**9  # prompt ids of a stream start at a multiple of it
@@ -52,9 +51,13 @@ class GeneratedTask(Task):
     def __init__(self, world: World) -> None:
         """Generate nothing yet: a split takes a while, and not every reader needs all of them."""
         self._world = world
-        self.tokenizer: PreTrainedTokenizerBase = build_tokenizer(world)
         self._splits: dict[Split, list[Prompt]] = {}
         self._references: dict[int, Completion] = {}
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:  # type: ignore[override]
+        """The tokenizer of the world's words."""
+        return build_tokenizer(self._world)
 
     @abstractmethod
     def _stream(self, name: str, seed: int = 0) -> Iterator[tuple[Prompt, AnnotatedPost]]:
@@ -89,6 +92,12 @@ class GeneratedTask(Task):
 
 def build_tokenizer(world: World) -> PreTrainedTokenizerFast:
     """Return a tokenizer with one token per word; padding is not EOS."""
+    # Here, since figures, which ask a task for its ceiling, need none of it.
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from transformers import PreTrainedTokenizerFast
+
     pad, eos = SPECIAL[:2]
     words = {word: i for i, word in enumerate(world.vocabulary())}
     tokenizer = Tokenizer(WordLevel(words))

@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from io import StringIO
 from pathlib import Path
 
@@ -18,6 +17,8 @@ from bench.records.marker import MARKER
 from bench.records.schemas import SCHEMAS
 from tests.bench import fakes
 from tests.bench.fakes import FakeExecute, config
+from tests.bench.live_processes import children, eventually
+from tests.bench.live_processes import runs as process_runs
 
 ROOT = Path(__file__).parents[3]
 
@@ -236,45 +237,19 @@ def start(results_dir, update_s):
     )
 
 
-def children(pid):
-    """Return the ids of a process's living children and of theirs."""
-    found, parents = [], {pid}
-    for path in sorted(Path("/proc").glob("[0-9]*"), key=lambda p: int(p.name)):
-        try:
-            state, parent = (path / "stat").read_text().rpartition(")")[2].split()[:2]
-        except OSError:
-            continue
-        if int(parent) in parents and state != "Z":
-            parents.add(int(path.name))
-            found.append(int(path.name))
-    return found
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait_until(condition, timeout_s=240.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.02)
-
-
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
 def test_a_killed_sweep_leaves_no_process_and_continues_to_the_same_tables(tmp_path):
     run(tmp_path / "whole", [config(n=n, seed=seed) for n in (1, 2, 4) for seed in (0, 1)])
 
     process = start(tmp_path / "killed", update_s=0.1)
-    wait_until(lambda: len(list((tmp_path / "killed").glob("runs/*.parquet"))) >= 2)
+    assert eventually(
+        lambda: len(list((tmp_path / "killed").glob("runs/*.parquet"))) >= 2, within_s=240.0
+    )
     workers = children(process.pid)
     assert len(workers) >= 2
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    wait_until(lambda: not any(alive(pid) for pid in workers), timeout_s=20.0)
+    assert eventually(lambda: not any(map(process_runs, workers)), within_s=20.0)
     done = len(list((tmp_path / "killed").glob("runs/*.parquet")))
     assert 2 <= done < 6
 
@@ -288,10 +263,10 @@ def test_a_killed_sweep_leaves_no_process_and_continues_to_the_same_tables(tmp_p
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
 def test_workers_die_with_their_parent_in_the_middle_of_an_update(tmp_path):
     process = start(tmp_path, update_s=600.0)
-    wait_until(lambda: len(list(tmp_path.glob("executed/*"))) == 2)
+    assert eventually(lambda: len(list(tmp_path.glob("executed/*"))) == 2, within_s=240.0)
     workers = children(process.pid)
     process.kill()
-    wait_until(lambda: not any(alive(pid) for pid in workers), timeout_s=20.0)
+    assert eventually(lambda: not any(map(process_runs, workers)), within_s=20.0)
     process.communicate()
 
 
