@@ -19,7 +19,13 @@ from bench.algorithms.base import Algorithm
 from bench.config import EvalConfig, RunConfig
 from bench.errors import UserError
 from bench.experiments.preset import Preset
-from bench.experiments.stage_configs import smoke_stage, tiny_stage, tldr_stage, worth_stage
+from bench.experiments.stage_configs import (
+    chat_stage,
+    smoke_stage,
+    tiny_stage,
+    tldr_stage,
+    worth_stage,
+)
 from bench.experiments.tuned import RECORDED, Tuned, read_tuned
 from bench.stage_config import StageConfig
 from bench.staleness import Schedule
@@ -46,7 +52,8 @@ def preset(name: str, results_dir: Path | None = None, task: str | None = None) 
     makers = {"smoke": _smoke, "tiny": _tiny, "worth": _worth, "small": _small, "paper": _paper}
     if name not in makers:
         raise UserError(f"preset {name!r}: allowed are {', '.join(ORDER)}")
-    found = makers[name]()
+    at_task = {("worth", "chat_worth"): _worth_chat}
+    found = at_task.get((name, task or ""), makers[name])()
     if task is not None and task_config(task) is not type(found.stage().task):
         found = replace(found, task=task, published=())
     own = (results_dir or paths.results_dir(name)) / paths.TUNED
@@ -137,6 +144,10 @@ def _worth() -> Preset:
         run_of=run_of,
         completions_per_prompt={"ppo": 2},  # as in preset tiny
     )
+
+
+def _worth_chat() -> Preset:
+    return replace(_worth(), task="chat_worth", stage_of=chat_stage)
 
 
 def _tldr_run(

@@ -6,10 +6,14 @@ checkpoints made from it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bench.stage_config import StageConfig, StageParams
 from bench.tasks import task_config
 from bench.tasks.tldr_tiny.world import TldrTinyConfig
 from bench.tasks.tldr_worth.world import TldrWorthConfig
+
+CHAT_SFT_STEPS = 2500
 
 
 def tiny_stage(model: str) -> StageConfig:
@@ -100,6 +104,22 @@ def _worth_params(model: str) -> StageParams:
         reward_batch_size=32,
         reward_learning_rate=1e-3,
         reward_centering=0.01,
+    )
+
+
+def chat_stage(model: str) -> StageConfig:
+    """Return ``worth_stage`` with the world of ``chat_worth``.
+
+    SFT takes longer, the same for all sizes: besides copying there are instructions to learn.
+    """
+    worth = worth_stage(model)
+    assert worth.params is not None
+    return replace(
+        worth,
+        task=task_config("chat_worth")(),
+        params=replace(worth.params, sft_steps=CHAT_SFT_STEPS),
+        reward_params=worth.reward_params
+        and replace(worth.reward_params, sft_steps=CHAT_SFT_STEPS),
     )
 
 
