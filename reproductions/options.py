@@ -25,6 +25,7 @@ class Options:
     """The command line. None: not given."""
 
     preset: Preset
+    task: str | None = None  # in place of the preset's or the figure's own
     seeds: tuple[int, ...] | None = None
     algorithms: tuple[str, ...] | None = None
     n_values: tuple[int, ...] | None = None
@@ -82,10 +83,14 @@ def mini_batches(
     return cells
 
 
-def timed_arms(*algorithms: str) -> Grid:
+def timed_arms(*algorithms: str, largest: bool = False) -> Grid:
     """Return the grid algorithms x model sizes x arms of ``bench.experiments.arms``.
 
     The flag ``--algorithms`` replaces the algorithms.
+
+    Args:
+        algorithms: unless the user names others.
+        largest: the largest size alone, the last of the preset's.
     """
 
     def cells(options: Options) -> list[RunConfig]:
@@ -93,7 +98,7 @@ def timed_arms(*algorithms: str) -> Grid:
         return [
             arms.arm(preset.run_config(name, ON_POLICY, model=model), arm)
             for name in (options.algorithms or algorithms)
-            for model in preset.models
+            for model in preset.models[-1 if largest else 0 :]
             for arm in arms.ARMS
         ]
 
@@ -154,6 +159,7 @@ def parse(description: str, arguments: Sequence[str] | None) -> Options:
     scale = preset(given.preset, given.out, given.task)
     return Options(
         preset=replace(scale, engine=given.engine),
+        task=given.task,
         seeds=given.seeds,
         algorithms=given.algorithms,
         n_values=given.n,

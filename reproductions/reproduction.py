@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.config import RunConfig
 from bench.experiments.preset import Preset
-from bench.experiments.presets import ORDER
+from bench.experiments.presets import ORDER, preset
 from plots.analysis.frames import Record
 from reproductions.options import Grid, Options
 
@@ -39,9 +39,23 @@ class Reproduction:
     measure: Callable[[Options], None] | None = None  # in place of the runs of a grid
     read: Callable[[Path], Record | None] | None = None  # reads what was measured from a directory
     presets: tuple[str, ...] = ORDER  # where it can be made
+    # By preset, the task in place of the preset's own, where the user names none.
+    tasks: Mapping[str, str] = field(default_factory=dict)
     ranks: tuple[str, ...] = (
         "algorithm",
     )  # columns of ``Record.final`` that name what it compares
+
+    def at_task(self, options: Options) -> Options:
+        """Return the command line with the preset at the task that this is made of.
+
+        Raises:
+            UserError: a file of tuned hyper-parameters cannot be read.
+        """
+        task = self.tasks.get(options.preset.name)
+        if task is None or options.task is not None:
+            return options
+        scale = preset(options.preset.name, options.out, task)
+        return replace(options, preset=replace(scale, engine=options.preset.engine))
 
     def arms(self, runs: Sequence[RunConfig], preset: Preset) -> dict[str, str]:
         """Return the arm of each cell by ``config_hash``; none where there are no arms."""

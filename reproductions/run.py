@@ -53,11 +53,14 @@ def main(
         if options.hub_dir is not None:
             hub.use_hub_dir(options.hub_dir)
         possible = _possible(wanted, options.preset.name)
-        plans = {one.name: _runs(one, options) for one in possible}
+        asked = {one.name: one.at_task(options) for one in possible}
+        plans = {one.name: _runs(one, asked[one.name]) for one in possible}
         if not options.replot and any(plans.values()):
             _run(list(_unique(plans.values())), options, console)
         sections: list[Section] = []
-        statuses.extend(_make(one, plans[one.name], options, console, sections) for one in possible)
+        statuses.extend(
+            _make(one, plans[one.name], asked[one.name], console, sections) for one in possible
+        )
         if page and sections:
             path = options.results_dir / render.PAGE
             store.write_bytes(path, render.page(sections, options.preset).encode())

@@ -7,6 +7,7 @@ difficulty of the instruction.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -72,7 +73,7 @@ def add_lengths(record: Record, outcomes: pd.DataFrame) -> Record:
     final = record.final.merge(by_run(outcomes), on="run_id", how="left")
     lost = final["status"] == "diverged"
     final.loc[lost, AT_EQUAL_LENGTH] = final.loc[lost, "sft_win_rate"]
-    return Record(**{**vars(record), "final": final})
+    return replace(record, final=final)
 
 
 def overlapped_minus_split_at_equal_length(

@@ -57,10 +57,10 @@ def test_all_makes_every_figure_and_table_and_runs_shared_runs_once(smoke):
     results, output = smoke
     names = [one.name for one in discover()]
     assert names == [
-        "fig_generation_bound", "fig_learning_rate", "fig_offpolicy_ppo",
+        "fig_chatbot", "fig_generation_bound", "fig_learning_rate", "fig_offpolicy_ppo",
         "fig_offpolicy_robustness", "fig_old_logprobs", "fig_overoptimisation", "fig_scaling",
-        "fig_schedule", "fig_sync_vs_async", "fig_throughput", "fig_training_bound", "table_sft",
-        "ablation_lr_schedule",
+        "fig_schedule", "fig_sync_vs_async", "fig_throughput", "fig_training_bound",
+        "table_chatbot", "table_sft", "ablation_lr_schedule",
     ]  # fmt: skip
     for one in discover():
         if one.draw is not None:
@@ -71,7 +71,7 @@ def test_all_makes_every_figure_and_table_and_runs_shared_runs_once(smoke):
     # 2 further old log-probs of 2 losses and 3 losses without a clip, x N x 2 seeds; 2 losses at 6
     # rates with lag 1, one of them that of T = 1, x 2 seeds
     assert "[99/99]" in output
-    assert "[105/105]" in output  # 3 timed arms x 2 seeds
+    assert "[105/105]" in output  # 3 timed arms x 2 seeds, in three figures and a table
     runs = store.read(results, "runs")
     assert len(runs) == 16 + 4 + 1 + 16 + 12 + 28 + 22 + 6
     assert set(runs["status"]) == {"completed"}
@@ -81,7 +81,7 @@ def test_all_makes_every_figure_and_table_and_runs_shared_runs_once(smoke):
     assert threads.pop("whole") == [cores]
     assert (threads.pop("split"), threads.pop("overlapped")) == ([half], [half])
     assert list(threads.values()) == [[1]]
-    assert output.count("no verdicts") == 13
+    assert output.count("no verdicts") == 15
     traces = json.loads((results / "figures" / "fig_schedule_split.trace.json").read_text())
     assert {event["args"].get("name") for event in traces["traceEvents"][:2]} == {
         "engine", "learner",
