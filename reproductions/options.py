@@ -25,7 +25,6 @@ class Options:
     """The command line. None: not given."""
 
     preset: Preset
-    task: str | None = None  # in place of the preset's or the figure's own
     seeds: tuple[int, ...] | None = None
     algorithms: tuple[str, ...] | None = None
     n_values: tuple[int, ...] | None = None
@@ -159,7 +158,6 @@ def parse(description: str, arguments: Sequence[str] | None) -> Options:
     scale = preset(given.preset, given.out, given.task)
     return Options(
         preset=replace(scale, engine=given.engine),
-        task=given.task,
         seeds=given.seeds,
         algorithms=given.algorithms,
         n_values=given.n,

@@ -46,7 +46,7 @@ def pages(scale: Preset) -> dict[Path, str]:
     if not store.has_runs(place):
         raise UserError(f"{place}: there are no recorded runs of preset {scale.name}")
     possible = (one for one in discover() if scale.name in one.presets)
-    found = (_section(one, one.at_task(options), place) for one in possible)
+    found = (_section(one, one.asked(options), place) for one in possible)
     sections = [section for section in found if section is not None]
     return {
         place / "REPORT.md": _markdown_page(sections, place, scale),

@@ -39,29 +39,28 @@ class Reproduction:
     measure: Callable[[Options], None] | None = None  # in place of the runs of a grid
     read: Callable[[Path], Record | None] | None = None  # reads what was measured from a directory
     presets: tuple[str, ...] = ORDER  # where it can be made
-    # By preset, the task in place of the preset's own, where the user names none.
-    tasks: Mapping[str, str] = field(default_factory=dict)
+    tasks: Mapping[str, str] = field(default_factory=dict)  # its own at a preset, if not the usual
     ranks: tuple[str, ...] = (
         "algorithm",
     )  # columns of ``Record.final`` that name what it compares
 
-    def at_task(self, options: Options) -> Options:
-        """Return the command line with the preset at the task that this is made of.
+    def asked(self, options: Options) -> Options:
+        """Return the options with its own task, unless the user names one.
 
         Raises:
-            UserError: a file of tuned hyper-parameters cannot be read.
+            UserError: a file of the task's tuned hyper-parameters cannot be read.
         """
-        task = self.tasks.get(options.preset.name)
-        if task is None or options.task is not None:
+        usual = options.preset
+        if usual.task is not None or usual.name not in self.tasks:
             return options
-        scale = preset(options.preset.name, options.out, task)
-        return replace(options, preset=replace(scale, engine=options.preset.engine))
+        own = preset(usual.name, options.out, self.tasks[usual.name])
+        return replace(options, preset=replace(own, engine=usual.engine))
 
-    def arms(self, runs: Sequence[RunConfig], preset: Preset) -> dict[str, str]:
+    def arms(self, runs: Sequence[RunConfig], scale: Preset) -> dict[str, str]:
         """Return the arm of each cell by ``config_hash``; none where there are no arms."""
         if self.arm is None:
             return {}
-        return {run.config_hash(): self.arm(run, preset) for run in runs}
+        return {run.config_hash(): self.arm(run, scale) for run in runs}
 
     def names(self, runs: Sequence[RunConfig]) -> dict[str, str]:
         """Return the series of each cell by ``config_hash``; none where algorithms are enough."""
@@ -69,6 +68,6 @@ class Reproduction:
             return {}
         return {run.config_hash(): self.series(run) for run in runs}
 
-    def apart(self, runs: Sequence[RunConfig], preset: Preset) -> dict[str, dict[str, str]]:
+    def apart(self, runs: Sequence[RunConfig], scale: Preset) -> dict[str, dict[str, str]]:
         """Return what ``loading.load`` tells runs of one algorithm apart by."""
-        return {"arms": self.arms(runs, preset), "series": self.names(runs)}
+        return {"arms": self.arms(runs, scale), "series": self.names(runs)}

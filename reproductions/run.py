@@ -53,7 +53,7 @@ def main(
         if options.hub_dir is not None:
             hub.use_hub_dir(options.hub_dir)
         possible = _possible(wanted, options.preset.name)
-        asked = {one.name: one.at_task(options) for one in possible}
+        asked = {one.name: one.asked(options) for one in possible}
         plans = {one.name: _runs(one, asked[one.name]) for one in possible}
         if not options.replot and any(plans.values()):
             _run(list(_unique(plans.values())), options, console)

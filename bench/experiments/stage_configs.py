@@ -162,3 +162,8 @@ def smoke_stage(model: str = "smoke") -> StageConfig:
 def tldr_stage(model: str) -> StageConfig:
     """Return the paper's TL;DR with Pythia ``410m``, ``1b`` or ``2.8b``, stages released."""
     return StageConfig(task=task_config("tldr")(), model=model, params=None)
+
+
+def no_robots_stage(model: str) -> StageConfig:
+    """Return No Robots with Llama 3.1 8B, stages released; ``model`` is ``8b``."""
+    return StageConfig(task=task_config("no_robots")(), model=model, params=None)

@@ -12,6 +12,7 @@ from bench.tasks.base import TaskConfig
 TASKS = {
     "arithmetic": "bench.tasks.arithmetic:ArithmeticConfig",
     "chat_worth": "bench.tasks.chat_worth.world:ChatWorthConfig",
+    "no_robots": "bench.tasks.no_robots:NoRobotsConfig",
     "tldr": "bench.tasks.tldr:TldrConfig",
     "tldr_tiny": "bench.tasks.tldr_tiny.world:TldrTinyConfig",
     "tldr_worth": "bench.tasks.tldr_worth.world:TldrWorthConfig",

@@ -26,7 +26,7 @@ def record(**win_rates: float) -> Record:
 
 def test_it_has_a_task_of_its_own_unless_the_user_names_one(tmp_path):
     asked = replace(Options(preset=preset("worth")), out=tmp_path)
-    own = FIGURE.at_task(asked)
+    own = FIGURE.asked(asked)
     runs = FIGURE.grid(own)
     assert {run.stage.task.name for run in runs} == {"chat_worth"}
     assert {run.stage.model for run in runs} == {"0.4m"}
@@ -35,17 +35,17 @@ def test_it_has_a_task_of_its_own_unless_the_user_names_one(tmp_path):
     assert (
         own.preset.choice("online_dpo") is None
     )  # what was tuned for the preset's task is not its
-    named = replace(asked, task="tldr_worth")
-    assert FIGURE.at_task(named) is named
+    named = replace(asked, preset=preset("worth", task="tldr_tiny"))
+    assert FIGURE.asked(named) is named
     vllm = replace(asked, preset=replace(asked.preset, engine="vllm"))
-    assert FIGURE.at_task(vllm).preset.engine == "vllm"
+    assert FIGURE.asked(vllm).preset.engine == "vllm"
 
 
 def test_at_smoke_its_runs_are_those_of_figure_1():
     from reproductions.fig_sync_vs_async import REPRODUCTION as figure_1
 
     smoke = Options(preset=preset("smoke"))
-    assert FIGURE.at_task(smoke) is smoke
+    assert FIGURE.asked(smoke) is smoke
     assert {run.config_hash() for run in FIGURE.grid(smoke)} == {
         run.config_hash() for run in figure_1.grid(smoke)
     }
