@@ -30,7 +30,6 @@ Y_LABELS = {
     "perplexity_diluted": "perplexity, as the paper",
     "reward_mean": "proxy reward",
     "completion_tokens_mean": "mean completion (tokens)",
-    "win_rate_at_equal_length": "win rate at equal length",
 }
 
 SEED_DOT: dict[str, Any] = {"ms": 3.2, "alpha": 0.6, "mew": 0}

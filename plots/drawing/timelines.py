@@ -110,7 +110,7 @@ def final_by_arm(ax: Axes, record: Record, margin: float, y: str = "win_rate") -
     ceiling_level(ax, record, 0.02, "left")
     ax.set_xticks(range(len(SHORT)), list(SHORT.values()))
     ax.set_xlim(-0.6, len(SHORT) - 0.4)
-    ax.set_ylabel(f"final {Y_LABELS[y]}")
+    ax.set_ylabel(f"final {Y_LABELS.get(y, y.replace('_', ' '))}")
 
 
 def update_bars(ax: Axes, table: pd.DataFrame, beside: Sequence[pd.DataFrame] = ()) -> None:

@@ -28,6 +28,10 @@ TEXTS = {  # above a figure's table
         "(`explained`: per round minus per update, paired by seed)."
     ),
     "table_sft": "Before RL:",
+    "table_chatbot": (
+        "Win rates with 95% intervals over seeds, as they are and at equal length; mean length of "
+        "answers in tokens; training time without evaluation."
+    ),
 }
 
 
