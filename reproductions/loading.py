@@ -18,6 +18,7 @@ from bench.records import foreign, store
 from bench.stage_config import models_key, sft_key
 from plots.analysis.arms import times
 from plots.analysis.frames import TIMES, Record
+from plots.analysis.lengths import add_lengths
 from reproductions.ceiling import ceiling
 from reproductions.options import Options
 from reproductions.reproduction import Reproduction
@@ -263,6 +264,8 @@ def _record(
         steps,
         store.read(results_dir, "spans", timed) if len(timed) else None,
     )
+    if len(timed):
+        record = add_lengths(record, store.read(results_dir, "outcomes", timed))
     return replace(record, ceiling=bound, remarks=remarks, directory=results_dir)
 
 

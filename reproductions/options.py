@@ -85,10 +85,14 @@ def mini_batches(
     return cells
 
 
-def timed_arms(*algorithms: str) -> Grid:
+def timed_arms(*algorithms: str, largest: bool = False) -> Grid:
     """Return the grid algorithms x model sizes x arms of ``bench.experiments.arms``.
 
     The flag ``--algorithms`` replaces the algorithms.
+
+    Args:
+        algorithms: unless the user names others.
+        largest: the largest size alone, the last of the preset's.
     """
 
     def cells(options: Options) -> list[RunConfig]:
@@ -96,7 +100,7 @@ def timed_arms(*algorithms: str) -> Grid:
         return [
             arms.arm(preset.run_config(name, ON_POLICY, model=model), arm)
             for name in (options.algorithms or algorithms)
-            for model in preset.models
+            for model in preset.models[-1 if largest else 0 :]
             for arm in arms.ARMS
         ]
 

@@ -45,11 +45,9 @@ def pages(scale: Preset) -> dict[Path, str]:
     place, options = record_dir(scale.name), Options(preset=scale)
     if not store.has_runs(place):
         raise UserError(f"{place}: there are no recorded runs of preset {scale.name}")
-    sections = [
-        section
-        for one in discover()
-        if scale.name in one.presets and (section := _section(one, options, place)) is not None
-    ]
+    possible = (one for one in discover() if scale.name in one.presets)
+    found = (_section(one, one.asked(options), place) for one in possible)
+    sections = [section for section in found if section is not None]
     return {
         place / "REPORT.md": _markdown_page(sections, place, scale),
         place / render.PAGE: render.page(sections, scale),

@@ -28,6 +28,8 @@ class Preset:
     stage_of: Callable[[str], StageConfig]
     run_of: Callable[[StageConfig, Algorithm, Schedule], RunConfig]  # what all algorithms share
     completions_per_prompt: Mapping[str, int] = field(default_factory=dict)  # not the default's
+    # Further hyper-parameters by algorithm, which what was tuned replaces.
+    algorithm_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     published: tuple[str, ...] = ()  # algorithms that run at the authors' hyper-parameters
     gpus: int = 0  # of each run, where they are allotted
     engine: str = "hf"
@@ -89,7 +91,7 @@ class Preset:
         Raises:
             UserError: there is none of that name, or a tuned value is out of range.
         """
-        params: dict[str, Any] = {}
+        params = dict(self.algorithm_params.get(name, {}))
         if name in self.completions_per_prompt:
             params["completions_per_prompt"] = self.completions_per_prompt[name]
         if (chosen := self.choice(name, model)) is not None:

@@ -8,6 +8,9 @@
 | small | Pythia 410M | TL;DR | 1 GPU, hours | directions |
 | paper | Pythia 410M (1B, 2.8B) | TL;DR | several GPUs, days | the paper's claims |
 | paper | Rho-1B | gsm8k, where it is asked for | several GPUs, hours | the paper's claims |
+
+At some tasks, where they are asked for, there is more of its own: ``worth`` at ``chat_worth`` has a
+longer SFT, ``paper`` at ``no_robots`` has Llama 3.1 8B and the authors' hyper-parameters for it.
 """
 
 from __future__ import annotations
@@ -21,7 +24,9 @@ from bench.config import EvalConfig, RunConfig
 from bench.errors import UserError
 from bench.experiments.preset import Preset
 from bench.experiments.stage_configs import (
+    chat_stage,
     gsm8k_stage,
+    no_robots_stage,
     smoke_stage,
     tiny_stage,
     tldr_stage,
@@ -53,7 +58,11 @@ def preset(name: str, results_dir: Path | None = None, task: str | None = None) 
     makers = {"smoke": _smoke, "tiny": _tiny, "worth": _worth, "small": _small, "paper": _paper}
     if name not in makers:
         raise UserError(f"preset {name!r}: allowed are {', '.join(ORDER)}")
-    at_task = {("paper", "gsm8k"): _paper_gsm8k}
+    at_task = {
+        ("worth", "chat_worth"): _worth_chat,
+        ("paper", "gsm8k"): _paper_gsm8k,
+        ("paper", "no_robots"): _paper_no_robots,
+    }
     found = at_task.get((name, task or ""), makers[name])()
     if task is not None and task_config(task) is not type(found.stage().task):
         found = replace(found, task=task, published=())
@@ -148,6 +157,10 @@ def _worth() -> Preset:
     )
 
 
+def _worth_chat() -> Preset:
+    return replace(_worth(), task="chat_worth", stage_of=chat_stage)
+
+
 def _tldr_run(
     stage: StageConfig, algorithm: Algorithm, schedule: Schedule, updates: int = 256
 ) -> RunConfig:
@@ -222,6 +235,44 @@ def _paper_gsm8k() -> Preset:
         published=("ppo", "rloo", "online_dpo"),
         gpus=1,
         task="gsm8k",
+    )
+
+
+def _paper_no_robots() -> Preset:
+    """Return preset ``paper`` with the authors' hyper-parameters on No Robots.
+
+    AdamW, 8e-7 linear, temperature 0.7, 100,000 episodes in updates of 256 prompts, responses of up
+    to 1024 tokens, -10 for one that does not end, Online DPO with beta 0.03. Evaluated on all of
+    the test split.
+    """
+
+    def run_of(stage: StageConfig, algorithm: Algorithm, schedule: Schedule) -> RunConfig:
+        return RunConfig(
+            stage=stage,
+            algorithm=algorithm,
+            schedule=schedule,
+            updates=390,  # 100,000 / 256
+            prompts_per_batch=256,
+            learning_rate=8e-7,
+            max_completion_tokens=1024,
+            missing_eos_penalty=-10.0,
+            microbatch_rows=1,
+            dtype="bfloat16",
+            evaluation=EvalConfig(every=78, prompts=500),
+        )
+
+    return Preset(
+        name="paper",
+        seeds=3,
+        models=("8b",),
+        n_values=(1, 2, 4, 8, 16, 32, 64),
+        verdicts=True,
+        stage_of=no_robots_stage,
+        run_of=run_of,
+        algorithm_params={"online_dpo": {"beta": 0.03}},
+        published=("online_dpo",),
+        gpus=1,
+        task="no_robots",
     )
 
 

@@ -6,10 +6,14 @@ checkpoints made from it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bench.stage_config import StageConfig, StageParams
 from bench.tasks import task_config
 from bench.tasks.tldr_tiny.world import TldrTinyConfig
 from bench.tasks.tldr_worth.world import TldrWorthConfig
+
+CHAT_SFT_STEPS = 2500
 
 
 def tiny_stage(model: str) -> StageConfig:
@@ -103,6 +107,22 @@ def _worth_params(model: str) -> StageParams:
     )
 
 
+def chat_stage(model: str) -> StageConfig:
+    """Return ``worth_stage`` with the world of ``chat_worth``.
+
+    SFT takes longer, the same for all sizes: besides copying there are instructions to learn.
+    """
+    worth = worth_stage(model)
+    assert worth.params is not None
+    return replace(
+        worth,
+        task=task_config("chat_worth")(),
+        params=replace(worth.params, sft_steps=CHAT_SFT_STEPS),
+        reward_params=worth.reward_params
+        and replace(worth.reward_params, sft_steps=CHAT_SFT_STEPS),
+    )
+
+
 def smoke_stage(model: str = "smoke") -> StageConfig:
     """Return a smaller, easier world whose stages train within seconds."""
     return StageConfig(
@@ -147,3 +167,8 @@ def tldr_stage(model: str) -> StageConfig:
 def gsm8k_stage(model: str) -> StageConfig:
     """Return GSM8K with Rho-1B, its SFT model released; ``model`` is ``1b``."""
     return StageConfig(task=task_config("gsm8k")(), model=model, params=None)
+
+
+def no_robots_stage(model: str) -> StageConfig:
+    """Return No Robots with Llama 3.1 8B, stages released; ``model`` is ``8b``."""
+    return StageConfig(task=task_config("no_robots")(), model=model, params=None)

@@ -11,7 +11,9 @@ from bench.tasks.base import TaskConfig
 # seconds to import.
 TASKS = {
     "arithmetic": "bench.tasks.arithmetic:ArithmeticConfig",
+    "chat_worth": "bench.tasks.chat_worth.world:ChatWorthConfig",
     "gsm8k": "bench.tasks.gsm8k:Gsm8kConfig",
+    "no_robots": "bench.tasks.no_robots:NoRobotsConfig",
     "tldr": "bench.tasks.tldr:TldrConfig",
     "tldr_tiny": "bench.tasks.tldr_tiny.world:TldrTinyConfig",
     "tldr_worth": "bench.tasks.tldr_worth.world:TldrWorthConfig",

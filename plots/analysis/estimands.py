@@ -200,3 +200,16 @@ def overlapped_minus_split(
     arms = table[["overlapped", "split"]].dropna()
     difference = pd.DataFrame(arms["overlapped"] - arms["split"])
     return _over_n(arms, difference.mean(axis="columns").to_numpy())
+
+
+def kl_saved_by_overlap(record: Record, algorithms: Sequence[str], n: Sequence[int]) -> Effects:
+    """Return each seed's log-ratio of the final KL, split over overlapped, averaged over sizes."""
+    del n
+    frame = record.final[record.final["algorithm"] == algorithms[0]]
+    table = frame.pivot(index="seed", columns=["timed", "model"], values="kl_nats")
+    if not {"overlapped", "split"} <= set(table.columns.get_level_values("timed")):
+        return Effects()
+    arms = table[["overlapped", "split"]].dropna()
+    arms = arms[(arms > 0).all(axis="columns")]  # a KL that is not above 0 has no ratio
+    ratios = pd.DataFrame(np.log(arms["split"] / arms["overlapped"]))
+    return Effects(ratios.mean(axis="columns").to_numpy(), tuple(arms.index))

@@ -12,6 +12,7 @@ from bench.errors import UserError
 from plots.analysis import (
     arms,
     estimands,
+    lengths,
     overoptimisation,
     rates,
     sizes,
@@ -51,6 +52,8 @@ ESTIMANDS = {
         Estimand(estimands.difference_at_n, ("final", "area"), 2),
         Estimand(estimands.retention_slope_difference, ("final", "area"), 2),
         Estimand(estimands.overlapped_minus_split, ("final", "area"), 1),
+        Estimand(estimands.kl_saved_by_overlap, ("frontier",), 1),
+        Estimand(lengths.overlapped_minus_split_at_equal_length, ("final",), 1),
         Estimand(sizes.policy_size_interaction, ("final", "area"), 1),
         Estimand(sizes.reward_size_interaction, ("final", "area"), 1),
         Estimand(sizes.reward_size_at_matched_kl, ("frontier",), 1),

@@ -28,6 +28,7 @@ Y_LABELS = {
     "perplexity": "perplexity under SFT",
     "perplexity_diluted": "perplexity, as the paper",
     "reward_mean": "proxy reward",
+    "completion_tokens_mean": "mean completion (tokens)",
 }
 
 PLANE = ["kl_nats", "win_rate"]  # columns of final policies and of evaluations

@@ -35,13 +35,25 @@ ROW_HEIGHT = 0.62
 
 
 def win_rate_over_time(ax: Axes, record: Record) -> None:
-    """Draw gold win rate against training time: seeds thin, per arm the mean of both bold.
-
-    Runs of another directory, beside the first, are dashed. A diverged run ends in a cross.
-    """
+    """Draw gold win rate against training time, see ``curves_by_arm``, with a key of the arms."""
+    curves_by_arm(ax, record, "wall_s", "win_rate")
     handles: list[Artist] = [
         Patch(color=c, label=SHORT[a].replace("\n", " ")) for a, c in COLOURS.items()
     ]
+    for name in record.curves["algorithm"].unique()[1:]:
+        label = style.looks([name])[name].label
+        handles.append(Line2D([], [], color=style.GREY, ls="--", label=label))
+    ceiling_level(ax, record, 0.02, "left")
+    ax.legend(handles=handles, loc="lower right", handlelength=1.0)
+    ax.set(xlabel="training time (s), evaluation left out", ylabel=Y_LABELS["win_rate"])
+    ax.set_xlim(left=0)
+
+
+def curves_by_arm(ax: Axes, record: Record, x: str, y: str) -> None:
+    """Draw columns of evaluations against each other: seeds thin, per arm the mean of both bold.
+
+    Runs of another directory, beside the first, are dashed. A diverged run ends in a cross.
+    """
     for at, name in enumerate(record.curves["algorithm"].unique()):
         dashes = "--" if at else "-"
         for arm, colour in COLOURS.items():
@@ -50,36 +62,29 @@ def win_rate_over_time(ax: Axes, record: Record) -> None:
             if runs.empty:
                 continue
             for _, run in runs.groupby("run_id"):
-                ax.plot(run["wall_s"], run["win_rate"], color=colour, lw=0.4, alpha=0.5, ls=dashes)
+                ax.plot(run[x], run[y], color=colour, lw=0.4, alpha=0.5, ls=dashes)
             lost = runs[runs["status"] == "diverged"].groupby("run_id").tail(1)
             if len(lost):
-                ax.plot(lost["wall_s"], lost["win_rate"], "x", color=colour, ms=5)
-            mean = runs.groupby("step")[["wall_s", "win_rate"]].mean()
-            ax.plot(mean["wall_s"], mean["win_rate"], color=colour, lw=1.4, ls=dashes)
+                ax.plot(lost[x], lost[y], "x", color=colour, ms=5)
+            mean = runs.groupby("step", as_index=False)[sorted({"step", x, y})].mean()
+            ax.plot(mean[x], mean[y], color=colour, lw=1.4, ls=dashes)
             end = mean.iloc[-1]
-            ax.plot(end["wall_s"], end["win_rate"], "o", color=colour, ms=3.5)
-        if at:
-            label = style.looks([name])[name].label
-            handles.append(Line2D([], [], color=style.GREY, ls=dashes, label=label))
-    ceiling_level(ax, record, 0.02, "left")
-    ax.legend(handles=handles, loc="lower right", handlelength=1.0)
-    ax.set(xlabel="training time (s), evaluation left out", ylabel=Y_LABELS["win_rate"])
-    ax.set_xlim(left=0)
+            ax.plot(end[x], end[y], "o", color=colour, ms=3.5)
 
 
-def final_by_arm(ax: Axes, record: Record, margin: float) -> None:
+def final_by_arm(ax: Axes, record: Record, margin: float, y: str = "win_rate") -> None:
     """Draw final win rates by arm; a band shows what counts as equal to the synchronous run.
 
     Runs of another directory, beside the first, are hollow squares; diverged runs are crosses at
-    the SFT win rate, where they count.
+    the SFT win rate, where they count. ``y`` is the column of ``Record.final``.
     """
     first, *others = record.final["algorithm"].unique()
     for x, (arm, colour) in enumerate(COLOURS.items()):
         frame = record.final[record.final["timed"] == arm]
         own = frame[frame["algorithm"] == first]
-        wins, sound = own["win_rate"], own[own["status"] != "diverged"]["win_rate"]
-        lost = own[own["status"] == "diverged"]["win_rate"]
-        beside = frame[frame["algorithm"].isin(others)]["win_rate"]
+        wins, sound = own[y], own[own["status"] != "diverged"][y]
+        lost = own[own["status"] == "diverged"][y]
+        beside = frame[frame["algorithm"].isin(others)][y]
         ax.plot([x + 0.2] * len(beside), beside, "s", color=colour, mfc="white", ms=3)
         mean = stats.win_rate_interval(wins)
         if math.isnan(mean.estimate):
@@ -105,7 +110,7 @@ def final_by_arm(ax: Axes, record: Record, margin: float) -> None:
     ceiling_level(ax, record, 0.02, "left")
     ax.set_xticks(range(len(SHORT)), list(SHORT.values()))
     ax.set_xlim(-0.6, len(SHORT) - 0.4)
-    ax.set_ylabel(f"final {Y_LABELS['win_rate']}")
+    ax.set_ylabel(f"final {Y_LABELS.get(y, y.replace('_', ' '))}")
 
 
 def update_bars(ax: Axes, table: pd.DataFrame, beside: Sequence[pd.DataFrame] = ()) -> None:

@@ -139,7 +139,7 @@ def test_every_field_of_the_execution_has_a_flag(capsys):
     [
         (["--preset", "huge"], "preset 'huge': allowed are smoke, tiny, worth, small, paper"),
         (["--algorithm", "sarsa"], "algorithm 'sarsa': allowed are asymre, "),
-        (["--task", "chess"], "task 'chess': allowed are arithmetic, gsm8k, tldr, tldr_tiny"),
+        (["--task", "chess"], "task 'chess': allowed are arithmetic, chat_worth, gsm8k, "),
         (["--updates", "0"], "updates = 0: must be at least 1"),
         (["--algorithm.beta", "-1"], "beta = -1.0: must be a number above 0"),
         (["--schedule", "lag(x)"], "schedule 'lag(x)': allowed are on_policy, reuse(N)"),

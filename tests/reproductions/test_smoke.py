@@ -61,11 +61,11 @@ def test_all_makes_every_figure_and_table_and_runs_shared_runs_once(smoke):
     results, output = smoke
     names = [one.name for one in discover()]
     assert names == [
-        "fig_early_warning", "fig_generation_bound", "fig_learning_rate", "fig_modern_losses",
-        "fig_offpolicy_ppo", "fig_offpolicy_robustness", "fig_old_logprobs", "fig_overoptimisation",
-        "fig_scaling", "fig_schedule", "fig_staleness_kinds", "fig_sync_vs_async",
-        "fig_throughput", "fig_training_bound", "table_math", "table_sft",
-        "ablation_lr_schedule",
+        "fig_chatbot", "fig_early_warning", "fig_generation_bound", "fig_learning_rate",
+        "fig_modern_losses", "fig_offpolicy_ppo", "fig_offpolicy_robustness", "fig_old_logprobs",
+        "fig_overoptimisation", "fig_scaling", "fig_schedule", "fig_staleness_kinds",
+        "fig_sync_vs_async", "fig_throughput", "fig_training_bound", "table_chatbot", "table_math",
+        "table_sft", "ablation_lr_schedule",
     ]  # fmt: skip
     for one in discover():
         if one.draw is not None:
@@ -79,7 +79,7 @@ def test_all_makes_every_figure_and_table_and_runs_shared_runs_once(smoke):
     # lag 2, on all and in 2 ways without what is old, x 2 seeds; 3 losses on maths, one of them
     # with lag 1 too, x 2 seeds
     assert "[123/123]" in output
-    assert "[129/129]" in output  # 3 timed arms x 2 seeds
+    assert "[129/129]" in output  # 3 timed arms x 2 seeds, in three figures and a table
     runs = store.read(results, "runs")
     assert len(runs) == 16 + 4 + 1 + 16 + 12 + 28 + 22 + 10 + 6 + 8 + 6
     assert set(runs["status"]) == {"completed"}
@@ -89,7 +89,7 @@ def test_all_makes_every_figure_and_table_and_runs_shared_runs_once(smoke):
     assert threads.pop("whole") == [cores]
     assert (threads.pop("split"), threads.pop("overlapped")) == ([half], [half])
     assert list(threads.values()) == [[1]]
-    assert output.count("no verdicts") == 17
+    assert output.count("no verdicts") == 19
     traces = json.loads((results / "figures" / "fig_schedule_split.trace.json").read_text())
     assert {event["args"].get("name") for event in traces["traceEvents"][:2]} == {
         "engine", "learner",

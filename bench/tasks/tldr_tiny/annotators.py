@@ -7,12 +7,12 @@ with one or two statements of others; some leave an own statement out; some get 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.tasks.generated.text import EOS, TLDR, Ints, pool, sentences
+from bench.tasks.generated.posts import CHUNK, STREAMS, AnnotatedPost, usable
+from bench.tasks.generated.text import EOS, Ints, sentences
 from bench.tasks.tldr_tiny.world import (
     OWN,
     TldrTinyConfig,
@@ -20,26 +20,7 @@ from bench.tasks.tldr_tiny.world import (
     ranks,
 )
 
-STREAMS = ("train", "tuning", "eval", "sft", "comparisons")
-POOL_OF = {"train": 0, "tuning": 1, "eval": 2, "sft": 3, "comparisons": 3}
-CHUNK = 4096  # posts drawn at a time; part of what a seed means
 MAX_PADDING = 2  # noise statements per reference
-
-
-@dataclass(frozen=True, slots=True)
-class AnnotatedPost:
-    """A post's statements [statements, 3] and the clauses [n, 3] of its reference summary."""
-
-    statements: Ints
-    clauses: Ints
-
-    def prompt(self) -> tuple[int, ...]:
-        """Return the prompt's token ids."""
-        return (*sentences(self.statements), TLDR)
-
-    def reference(self) -> tuple[int, ...]:
-        """Return the reference summary's token ids, EOS included."""
-        return (*sentences(self.clauses), EOS)
 
 
 def annotated_posts(world: TldrTinyConfig, stream: str, seed: int = 0) -> Iterator[AnnotatedPost]:
@@ -52,7 +33,7 @@ def annotated_posts(world: TldrTinyConfig, stream: str, seed: int = 0) -> Iterat
     while True:
         statements = draw_statements(world, rng, CHUNK)
         clauses, told = summarise(world, rng, statements)
-        for i in np.flatnonzero(pool(statements) == POOL_OF[stream]):
+        for i in usable(statements, stream):
             yield AnnotatedPost(statements[i], clauses[i][told[i]])
 
 

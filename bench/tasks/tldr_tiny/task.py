@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.tasks.base import Completion, Sampler
+from bench.tasks.generated.posts import STREAMS, AnnotatedPost
 from bench.tasks.generated.task import PROMPTS_PER_STREAM, GeneratedTask
 from bench.tasks.tldr_tiny.annotators import (
-    STREAMS,
-    AnnotatedPost,
     annotated_posts,
     generator,
     perturb,

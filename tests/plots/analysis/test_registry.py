@@ -31,6 +31,7 @@ def test_registered_claims_are_complete():
     assert {"C7", "C7-64", "C8a", "C8a-64", "C8b", "OO1"} <= set(ids)
     assert {"C11", "C11-area", "C12", "C13b", "C13c", "C13c-area", "C14", "C14-rate2"} <= set(ids)
     assert {f"C13a{v}" for v in ("", "-area", "-rate2", "-rate2-area")} <= set(ids)
+    assert {"C15a", "C15a-area", "C15b", "C15c", "C15d"} <= set(ids)
     both = {f"{name}{variant}" for name in ("C1", "C5a", "C5b", "C6")
             for variant in ("", "-area", "-64", "-64-area")}  # fmt: skip
     assert {*both, "C2a-area", "C3-64", "C4a-area", "C4b-area", "C9-area"} <= set(ids)

@@ -7,11 +7,9 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from bench.tasks.generated.posts import POOL_OF, STREAMS, AnnotatedPost
 from bench.tasks.generated.text import pool
 from bench.tasks.tldr_tiny.annotators import (
-    POOL_OF,
-    STREAMS,
-    AnnotatedPost,
     annotated_posts,
     misreport,
     perturb,

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.tasks.generated.task import build_tokenizer
-from bench.tasks.tldr_worth.judge import Verdict, best, judge
+from bench.tasks.generated.text import TLDR, clauses_of
 from bench.tasks.tldr_worth.world import TldrWorthConfig
+from bench.tasks.worth.judge import Values, Verdict, best, judge
 
 WORLD = TldrWorthConfig(verbs=3, objects=3, statements=2, price=0.5)
 TOKENIZER = build_tokenizer(WORLD)
@@ -24,8 +25,17 @@ def tokens(text: str) -> list[int]:
     return TOKENIZER(text)["input_ids"]
 
 
+def values(post: str, price: float = 0.5) -> Values:
+    """Return worth minus price, as the task of summaries has it."""
+    words = tokens(post)
+    return {
+        (verb, object_): WORTH[verb - 4, object_ - 7] - price
+        for verb, object_ in clauses_of(words[: words.index(TLDR)])
+    }
+
+
 def gold(completion: str) -> float:
-    return judge(WORLD, WORTH, tokens(POST), tokens(completion)).gold
+    return judge(values(POST), tokens(completion)).gold
 
 
 @pytest.mark.parametrize(
@@ -55,7 +65,7 @@ def test_gold_has_the_value_of_the_formula(completion: str, expected: float) -> 
 
 def test_judge_counts_each_kind_of_clause() -> None:
     completion = "found dog . lost car . lost car . bought job . lost"
-    verdict = judge(WORLD, WORTH, tokens(POST), tokens(completion))
+    verdict = judge(values(POST), tokens(completion))
     assert verdict == Verdict(
         told=2,
         value=pytest.approx(0.3),
@@ -64,28 +74,28 @@ def test_judge_counts_each_kind_of_clause() -> None:
         invented=2,
         unfinished=True,
     )
+    assert verdict.clauses == 5
 
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(range(10)), max_size=12))
 def test_every_clause_is_of_one_kind_and_gold_is_at_most_the_best(completion: list[int]) -> None:
-    post = tokens(POST)
-    verdict = judge(WORLD, WORTH, post, completion)
+    verdict = judge(values(POST), completion)
     said = completion[: completion.index(1)] if 1 in completion else completion
     clauses = said.count(2) + (bool(said) and said[-1] != 2)
-    assert verdict.told + verdict.repeated + verdict.invented == clauses
-    assert verdict.gold <= best(WORLD, WORTH, post)
+    assert verdict.clauses == clauses
+    assert verdict.gold <= best(values(POST))
 
 
 @pytest.mark.parametrize("price", [0.0, 0.3, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("post", [POST, "found car . bought job . tl;dr:", "lost job . tl;dr:"])
 def test_best_is_the_highest_of_all_selections(price: float, post: str) -> None:
-    world = TldrWorthConfig(verbs=3, objects=3, statements=2, price=price)
     statements = [s.strip() for s in post.split("tl;dr:", maxsplit=1)[0].split(" .") if s.strip()]
     every = [
         " ".join([*(f"{clause} ." for clause in chosen), "<eos>"])
         for size in range(len(statements) + 1)
         for chosen in permutations(statements, size)
     ]
-    highest = max(judge(world, WORTH, tokens(post), tokens(c)).gold for c in every)
-    assert best(world, WORTH, tokens(post)) == pytest.approx(highest, abs=1e-12)
+    worth = values(post, price)
+    highest = max(judge(worth, tokens(c)).gold for c in every)
+    assert best(worth) == pytest.approx(highest, abs=1e-12)

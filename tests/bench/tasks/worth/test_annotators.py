@@ -1,17 +1,32 @@
 """The annotators' references and the embellished summaries."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.stats import norm
 
-from bench.tasks.generated.text import TLDR
-from bench.tasks.tldr_worth.annotators import annotated_posts, choose, embellish
-from bench.tasks.tldr_worth.world import TldrWorthConfig, draw_statements
+from bench.tasks.generated.posts import AnnotatedPost
+from bench.tasks.generated.text import TLDR, Ints
+from bench.tasks.tldr_worth.task import TldrWorth
+from bench.tasks.tldr_worth.world import TldrWorthConfig
+from bench.tasks.worth.annotators import annotated, embellish
+from bench.tasks.worth.world import draw_statements
 
 WORLD = TldrWorthConfig()
+
+
+def choose(world: TldrWorthConfig, rng: np.random.Generator, statements: Ints) -> NDArray[np.bool_]:
+    told, instructions = TldrWorth(world).annotate(rng, statements)
+    assert instructions == [()] * len(statements)
+    return told
+
+
+def annotated_posts(world: TldrWorthConfig, stream: str, seed: int = 0) -> Iterator[AnnotatedPost]:
+    return annotated(world, stream, seed, TldrWorth(world).annotate)
 
 
 def rng() -> np.random.Generator:

@@ -7,12 +7,8 @@ import pytest
 
 from bench.errors import UserError
 from bench.tasks.generated.text import pool, sentences
-from bench.tasks.tldr_worth.world import (
-    OBJECTS,
-    VERBS,
-    TldrWorthConfig,
-    draw_statements,
-)
+from bench.tasks.tldr_worth.world import TldrWorthConfig
+from bench.tasks.worth.world import OBJECTS, VERBS, draw_statements
 
 WORLD = TldrWorthConfig()
 
@@ -96,6 +92,12 @@ def test_pool_depends_on_content_alone_and_is_even() -> None:
 def test_sentences_end_each_clause_with_a_full_stop() -> None:
     assert sentences(np.array([[4, 36], [5, 37]])) == (4, 36, 2, 5, 37, 2)
     assert sentences(np.empty((0, 2), np.int64)) == ()
+
+
+def test_net_worth_is_by_statement_and_less_the_price() -> None:
+    world = replace(WORLD, price=0.25)
+    expected = {(4, 36): world.worth[0, 0] - 0.25, (35, 89): world.worth[31, 53] - 0.25}
+    assert world.net_worth([(4, 36), (35, 89)]) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

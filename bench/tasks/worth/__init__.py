@@ -1,0 +1,1 @@
+"""What tasks share in whose world statements differ in what they are worth."""
