@@ -66,7 +66,7 @@ def test_off_schedule_knows_lag():
 
 def test_what_runs_freely_may_be_fresher_than_its_bound_but_not_staler():
     runs = pd.DataFrame({"run_id": ["a", "b"], "schedule": ["bounded(2)"] * 2})
-    ages = [0, 0, 1, 2] + [0, 0, 1, 3]
+    ages = [0, 0, 1, 2, 0, 0, 1, 3]
     steps = pd.DataFrame({"run_id": list("aaaabbbb"), "step": [0, 1, 2, 3] * 2, "staleness": ages})
     assert frames.off_schedule(runs, steps) == ["b"]
 
