@@ -63,7 +63,7 @@ def families(
             ax.tick_params(labelbottom=True)
     above.legend(handles=KEY, loc="outside upper right", ncols=3)
     above.supxlabel("optimiser steps between sampling and training, mean to largest", fontsize=8)
-    above.supylabel("share of the on-policy gain that is kept", fontsize=8)
+    above.supylabel("share of gain kept", fontsize=8)
     left, right = below.subplots(1, 2, sharey=True)
     for ax, column in ((left, y), (right, "win_rate")):
         standings(ax, ranked, order, column, ties=column == y)

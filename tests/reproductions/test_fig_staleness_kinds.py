@@ -1,3 +1,7 @@
+from dataclasses import replace
+
+import pytest
+
 from bench.experiments.presets import preset
 from bench.staleness import lag, reuse
 from plots.analysis import ranking
@@ -60,6 +64,11 @@ def test_it_is_drawn_and_kinds_are_ranked_at_equal_ages(results, capsys):
     assert found.names[0] == "rloo (paced)"
     assert found.names[-1] == "rloo (reuse)"
     assert len(found.names) == 6
-    # The run on fresh data, of six series, is compared once.
+    # The two runs on fresh data are of six series, and are compared once.
+    assert len(record.final) == 2 * (6 + 6)
     plain = load(place, cells, WORTH.preset, all_seeds=True)
     assert compare(record, plain, cells)["verdict"].tolist() == ["identical"] * 7
+    wins = record.final["win_rate"] + 0.02 * record.final["seed"]
+    fresh = compare(replace(record, final=record.final.assign(win_rate=wins)), plain, cells).iloc[0]
+    # 0 and .02: .01 +- t sd / sqrt(2), t = 12.706 of one degree of freedom, sd = .02 / sqrt(2)
+    assert fresh["hi"] == pytest.approx(0.01 + 12.706 * 0.01, abs=1e-5)
