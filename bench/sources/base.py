@@ -30,7 +30,8 @@ class Engine(Protocol):
 
         Args:
             prompts: B prompts of any lengths.
-            sampling: temperature, length limit and K.
+            sampling: temperature, length limit and K; an engine that batches rows by itself may
+                ignore ``rows_at_once``.
             seeds: one per row, B * K, prompt-major; the only source of randomness.
         """
         ...

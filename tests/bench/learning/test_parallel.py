@@ -1,11 +1,15 @@
 """A learner over several real processes equals one in one process."""
 
 import math
+import os
+import socket
 from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
+from bench.learning.parallel import joined
 from bench.processes.local import LocalWorker
 
 from .. import runs
@@ -68,3 +72,16 @@ def test_a_run_goes_on_under_another_number_of_ranks(workers, tmp_path, before, 
 def test_a_rank_that_does_not_come_is_noticed(workers):
     said = workers[0].submit("waits_in_vain").result(WAIT_S)
     assert said == "another rank has ended, or did not answer in time"
+
+
+def test_processes_that_a_rank_starts_do_not_take_themselves_for_ranks(monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1"}
+    for name, value in {**told, "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, str(value))
+    with joined(30, "cpu") as ranks:
+        assert ranks.tell(("word", 1)) == ("word", 1)
+        assert not {*told, "MASTER_PORT"} & os.environ.keys()
+    assert not torch.distributed.is_initialized()
