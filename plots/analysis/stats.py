@@ -151,9 +151,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def slopes(values: ArrayLike, n: ArrayLike) -> FloatArray:
     """Return each seed's least-squares slope [S] of ``values`` [S, J] per doubling of N."""
     y = np.asarray(values, dtype=np.float64)
-    x = np.log2(np.asarray(n, dtype=np.float64))
-    x = x - x.mean()
-    return np.asarray((y - y.mean(axis=1, keepdims=True)) @ x / (x @ x))
+    moments = (np.cov(np.log2(n), row, bias=True) for row in y)  # [[xx, xy], [xy, yy]]
+    return np.array([xy / xx for (xx, xy), _ in moments])
 
 
 def page_trend(values: ArrayLike) -> float:

@@ -123,10 +123,11 @@ def test_a_second_time_nothing_is_run(smoke):
     assert before == {path: path.stat().st_mtime_ns for path in results.glob("*/*-s*.parquet")}
 
 
-def test_replot_needs_no_torch(smoke, tmp_path):
+def test_replot_needs_neither_torch_nor_transformers(smoke, tmp_path):
     results, _ = smoke
-    (tmp_path / "torch").mkdir()
-    (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('torch was imported')")
+    for name in ("torch", "transformers", "huggingface_hub"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise ImportError('{name} was imported')")
     done = run("all", "--replot", "--out", results, PYTHONPATH=f"{tmp_path}:{ROOT}")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"Data: {results} (8 of 8 cells, 16 runs)" in done.stdout

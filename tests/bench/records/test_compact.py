@@ -6,6 +6,7 @@ from io import StringIO
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -216,6 +217,26 @@ def test_a_damaged_file_of_many_runs_stops_a_sweep_and_loses_none(tmp_path, tabl
             f"{tmp_path}/runs.parquet and its runs are repeated"
         )
     assert files(tmp_path) == before
+
+
+@pytest.mark.usefixtures("_few")
+@pytest.mark.parametrize("has_checksum", [True, False])
+def test_a_sweep_sees_damage_where_it_decodes_nothing(tmp_path, has_checksum):
+    ids = write(tmp_path, SEEDS)
+    compact(tmp_path)
+    path = tmp_path / "steps.parquet"
+    if not has_checksum:  # as files were before there was one
+        steps = pq.ParquetFile(path).read().replace_schema_metadata({b"schema_version": b"2"})
+        pq.write_table(steps, path, write_page_checksum=True)
+    assert incomplete(tmp_path, ids) == ([], [])
+    footer = pq.read_metadata(path)
+    last = footer.row_group(0).column(footer.num_columns - 1)
+    start = last.dictionary_page_offset or last.data_page_offset
+    data = bytearray(path.read_bytes())
+    data[start + last.total_compressed_size - 1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"steps\.parquet is a truncated or damaged Parquet file"):
+        incomplete(tmp_path, ids)
 
 
 @pytest.mark.usefixtures("_few")
