@@ -30,6 +30,8 @@ from bench.records.schemas import SCHEMAS, by_run
 from bench.staleness import reuse
 from bench.types import EvalRecord, Outcome, RunResult, Sample, Span, StageModels, StepRecord
 
+pytestmark = pytest.mark.slow  # no part of a figure at preset ``smoke``
+
 ALGORITHMS = ("ppo", "rloo", "online_dpo", "best_of_2")
 SEEDS = 357
 SPANS = 5  # per update
