@@ -107,7 +107,7 @@ def assemble_learner(
     """Load the models of a learner, or of one rank of it.
 
     Raises:
-        UserError: a model cannot be loaded, or there are more ranks than prompts in a batch.
+        UserError: a model cannot be loaded, or ranks have too little to share.
     """
     algorithm, frozen = config.algorithm, getattr(torch, config.dtype)
     if ranks.size > config.prompts_per_batch:
@@ -115,6 +115,8 @@ def assemble_learner(
             f"{ranks.size} ranks: at most one for each prompt of a batch, "
             f"prompts_per_batch = {config.prompts_per_batch}"
         )
+    if ranks.size > 1 and config.late == "drop":
+        raise UserError("late = 'drop': what is left may be too little for all ranks; take one")
 
     def load(
         auto: Any, directory: Path, dtype: torch.dtype = torch.float32, **options: Any

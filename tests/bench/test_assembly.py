@@ -164,6 +164,10 @@ def test_more_ranks_than_prompts_are_refused(models):
     ranks.size = 3
     with pytest.raises(UserError, match=r"3 ranks: .* prompts_per_batch = 2"):
         assemble(run_config(), models, ranks=ranks)
+    ranks.size = 2
+    dropping = replace(run_config(), max_age_updates=1, late="drop")
+    with pytest.raises(UserError, match="late = 'drop': what is left may be too little"):
+        assemble(dropping, models, ranks=ranks)
 
 
 def test_a_model_with_a_smaller_vocabulary_than_the_tasks_is_refused(models):
