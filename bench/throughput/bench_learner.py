@@ -35,11 +35,8 @@ class Scored:
         rewards = torch.randn(len(rollouts.completion_tokens), device=workload.DEVICE)
         self.scored = ScoredRollouts(rollouts, rewards, rollouts.logprobs)
 
-    def score(
-        self, rollouts: Rollouts, sequences: Sequences, *, ref_logprobs: bool
-    ) -> ScoredRollouts:
+    def score(self, *_: object, **__: object) -> ScoredRollouts:
         """Return the fixed scores."""
-        del rollouts, sequences, ref_logprobs
         return self.scored
 
 

@@ -23,8 +23,8 @@ def test_losses_that_clip_have_all_old_logprobs_and_others_one():
         (name,) = fig_old_logprobs.series(cell, WORTH.preset)
         found.setdefault(name, []).append(cell.schedule.n)
     assert list(found) == SERIES
-    assert all(n == [1, 2, 4, 8, 16, 32, 64] for n in found.values())
-    assert len({cell.config_hash() for cell in cells}) == 63
+    assert all(n == [1, 2, 4, 8, 16, 32, 64, 256] for n in found.values())
+    assert len({cell.config_hash() for cell in cells}) == 9 * 8
 
 
 def test_with_behaviour_logprobs_the_runs_are_those_of_the_other_figures():

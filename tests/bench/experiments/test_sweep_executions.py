@@ -83,7 +83,7 @@ def test_models_are_trained_on_a_gpu_each(tmp_path, monkeypatch):
 
 
 def test_what_a_run_reports_reaches_the_pool(monkeypatch):
-    def train(config, _models, on_progress, _execution):
+    def train(config, _models, on_progress, _execution, _ranks):
         on_progress(Progress(0, 0.25, "a checkpoint is damaged"))
         on_progress(Progress(1, 0.5))
         return fakes.result(config)
@@ -106,7 +106,7 @@ def test_an_interrupted_run_is_resumed_unless_it_is_timed(tmp_path, monkeypatch,
         config = timing.arm(config, arm)
     given = []
 
-    def train(config, _models, _on_progress, execution):
+    def train(config, _models, _on_progress, execution, _ranks):
         given.append(execution)
         return fakes.result(config)
 
