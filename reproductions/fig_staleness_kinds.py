@@ -101,8 +101,7 @@ def draw(record: Record) -> Figure:
 def tabulate(record: Record, options: Options) -> pd.DataFrame:
     """Return the gain that is kept, by loss, kind and age, and by outcome."""
     del options
-    tables = [staleness.kept(record, y).assign(outcome=name) for name, y in COLUMNS.items()]
-    return pd.concat(tables, ignore_index=True)
+    return staleness.kept_by(record, COLUMNS)
 
 
 REPRODUCTION = Reproduction(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -130,3 +130,14 @@ def overtaking_per_octave(
     return Effects(
         stats.slopes(lead, 2 ** np.arange(half)), tuple(table.index), tuple(table.mean()), octaves
     )
+
+
+def kept_by(record: Record, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Return ``kept`` for each outcome, one below the other.
+
+    Args:
+        record: the runs.
+        columns: of ``record.final``, by the name of the outcome.
+    """
+    tables = [kept(record, y).assign(outcome=name) for name, y in columns.items()]
+    return pd.concat(tables, ignore_index=True)
